@@ -58,6 +58,7 @@ export type ErrorCode =
   // sequence states and their files
   | 'TOKENS_MISMATCH'
   | 'CAPTURE_FAILED'
+  | 'STATE_TOO_LARGE'
   | 'RESTORE_FAILED'
   | 'STATE_INCOMPATIBLE'
   | 'ENTRY_MISSING'

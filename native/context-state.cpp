@@ -84,6 +84,22 @@ std::string compatibilityOf(const ContextState & state) {
            "|swaFull=" + std::to_string(p.swa_full);
 }
 
+// Whether a part of the memory cannot be trimmed. Partial states of such memory are smaller than whole ones, except for
+// recurrent memory, which has no other part. Windows that keep all their cells can be trimmed, although llama.cpp puts
+// them into partial states.
+bool hasUntrimmablePart(const ContextState & state) {
+    const llama_model * model = state.model->model;
+    if (llama_model_is_recurrent(model) || llama_model_is_hybrid(model)) {
+        return true;
+    }
+    if (state.params.swa_full && llama_model_n_swa(model) > 0) {
+        return false;
+    }
+    AssertTrap trap;
+    return llama_state_seq_get_size_ext(state.ctx, 0, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY) <
+           llama_state_seq_get_size(state.ctx, 0);
+}
+
 // Looks up a function of the CPU backend in ggml's registry of backends. The addon cannot link to the function, because
 // the backend may be loaded at run time.
 template <class Function> Function cpuFunction(const char * name) {
@@ -245,6 +261,7 @@ void createContext(ContextState & state) {
     }
     llama_attach_threadpool(state.ctx, state.pool, state.pool);
     state.compatibility = compatibilityOf(state);
+    state.hasPartialStates = hasUntrimmablePart(state);
 }
 
 ContextState::~ContextState() {

@@ -303,15 +303,33 @@ Napi::Value Context::clear(const Napi::CallbackInfo & info) {
     });
 }
 
+Napi::Value Context::stateBytes(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        auto state = open();
+        const auto id = sequence(info[0], "sequence");
+        const bool partial = guard::booleanOr(info[1], "partial", false);
+        return runOn<size_t>(
+            env, *state->thread, [state, id, partial] { return stateSize(*state, id, partial); },
+            [](Napi::Env env, size_t & size) -> Napi::Value { return Napi::Number::New(env, (double) size); }
+        );
+    });
+}
+
 Napi::Value Context::captureSequence(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
         auto state = open();
         const auto id = sequence(info[0], "sequence");
         auto tokens = guard::int32s(info[1], "tokens");
+        const bool partial = guard::booleanOr(info[2], "partial", false);
+        constexpr int64_t max = guard::MAX_SAFE_INTEGER;
+        const auto maxBytes = (uint64_t) guard::integerOr(info[3], "maxBytes", max, 0, max);
+        const auto copy = [state, id, tokens, partial, maxBytes] {
+            return capture(*state, id, tokens, partial, maxBytes);
+        };
         return runOn<std::shared_ptr<const StateBytes>>(
-            env, *state->thread,
-            AbortFlag::unlessAborted(info[2], [state, id, tokens] { return capture(*state, id, tokens); }),
+            env, *state->thread, AbortFlag::unlessAborted(info[4], copy),
             [](Napi::Env env, std::shared_ptr<const StateBytes> & bytes) { return SequenceState::wrap(env, bytes); }
         );
     });
@@ -341,6 +359,7 @@ void Context::define(Napi::Env env, Napi::Object exports) {
          InstanceMethod<&Context::removeSequence>("removeSequence"),
          InstanceMethod<&Context::copySequence>("copySequence"), InstanceMethod<&Context::keepSequence>("keepSequence"),
          InstanceMethod<&Context::positionRange>("positionRange"), InstanceMethod<&Context::clear>("clear"),
+         InstanceMethod<&Context::stateBytes>("stateBytes"),
          InstanceMethod<&Context::captureSequence>("captureSequence"),
          InstanceMethod<&Context::restoreSequence>("restoreSequence"), InstanceMethod<&Context::loadFile>("loadFile")}
     );

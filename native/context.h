@@ -28,6 +28,7 @@ class Context : public Napi::ObjectWrap<Context> {
     Napi::Value keepSequence(const Napi::CallbackInfo & info);
     Napi::Value positionRange(const Napi::CallbackInfo & info);
     Napi::Value clear(const Napi::CallbackInfo & info);
+    Napi::Value stateBytes(const Napi::CallbackInfo & info);
     Napi::Value captureSequence(const Napi::CallbackInfo & info);
     Napi::Value restoreSequence(const Napi::CallbackInfo & info);
     Napi::Value loadFile(const Napi::CallbackInfo & info);

@@ -85,17 +85,27 @@ inline int64_t integer(Napi::Value value, const std::string & what, int64_t min,
     return (int64_t) number;
 }
 
+// JavaScript's Number.MAX_SAFE_INTEGER.
+constexpr int64_t MAX_SAFE_INTEGER = ((int64_t) 1 << 53) - 1;
+
+// The following functions read optional arguments. They return `fallback` for an undefined argument.
+inline bool booleanOr(Napi::Value value, const std::string & what, bool fallback) {
+    return value.IsUndefined() ? fallback : boolean(value, what);
+}
+
+inline int64_t integerOr(Napi::Value value, const std::string & what, int64_t fallback, int64_t min, int64_t max) {
+    return value.IsUndefined() ? fallback : integer(value, what, min, max);
+}
+
 // The following functions read optional fields of an options object. They return `fallback` for an undefined field.
 inline Napi::Value field(Napi::Object options, const char * name) { return options.Get(name); }
 
 inline bool optionalBoolean(Napi::Object options, const char * name, bool fallback) {
-    Napi::Value value = field(options, name);
-    return value.IsUndefined() ? fallback : boolean(value, name);
+    return booleanOr(field(options, name), name, fallback);
 }
 
 inline int64_t optionalInteger(Napi::Object options, const char * name, int64_t fallback, int64_t min, int64_t max) {
-    Napi::Value value = field(options, name);
-    return value.IsUndefined() ? fallback : integer(value, name, min, max);
+    return integerOr(field(options, name), name, fallback, min, max);
 }
 
 inline double optionalNumber(Napi::Object options, const char * name, double fallback) {

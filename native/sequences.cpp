@@ -20,6 +20,68 @@ void requireEmpty(const ContextState & state, llama_seq_id sequence) {
     }
 }
 
+llama_state_seq_flags flagsOf(bool partial) { return partial ? LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY : 0; }
+
+void requirePartialStates(const ContextState & state, bool partial) {
+    if (partial && !state.hasPartialStates) {
+        throw Failure(
+            "INVALID_ARGUMENT", "Partial states exist only if memory cannot be trimmed (recurrent, hybrid, sliding "
+                                "window without `fullSlidingWindow`). The memory of this context can be trimmed: "
+                                "remove the end of the sequence instead"
+        );
+    }
+}
+
+Failure captureFailure(llama_seq_id sequence, const LogCapture & log) {
+    return Failure(
+        "CAPTURE_FAILED", "llama.cpp could not return the state of sequence " + std::to_string(sequence) + log.reason()
+    );
+}
+
+void requireCompatible(const ContextState & state, const StateBytes & bytes) {
+    if (!bytes.compatibility.empty() && bytes.compatibility != state.compatibility) {
+        throw Failure(
+            "STATE_INCOMPATIBLE",
+            "Expected a state of \"" + state.compatibility + "\", got one of \"" + bytes.compatibility + "\""
+        );
+    }
+}
+
+void requireFitting(const ContextState & state, const StateBytes & bytes) {
+    if (bytes.tokens.size() > state.cellsPerSequence) {
+        throw Failure(
+            "NO_KV_SLOT", "A state of " + std::to_string(bytes.tokens.size()) + " tokens does not fit into " +
+                              std::to_string(state.cellsPerSequence) + " cells"
+        );
+    }
+}
+
+// A partial state lacks the trimmable part, so the sequence must still hold it. Recurrent memory has no such part.
+void requireTrimmablePart(const ContextState & state, llama_seq_id sequence, const StateBytes & bytes) {
+    const llama_pos last = llama_memory_seq_pos_max(llama_get_memory(state.ctx), sequence);
+    if (!llama_model_is_recurrent(state.model->model) && last + 1 < (llama_pos) bytes.tokens.size()) {
+        throw Failure(
+            "TOKENS_MISMATCH", "Expected sequence " + std::to_string(sequence) + " to hold at least the " +
+                                   std::to_string(bytes.tokens.size()) + " tokens of the partial state, got " +
+                                   std::to_string(last + 1) + ": restore a whole state instead"
+        );
+    }
+}
+
+// Returns false if llama.cpp refuses the state, or the sequence holds another number of tokens afterwards.
+bool setState(const ContextState & state, llama_seq_id sequence, const StateBytes & bytes) {
+    llama_memory_t memory = llama_get_memory(state.ctx);
+    const auto count = (llama_pos) bytes.tokens.size();
+    if (llama_state_seq_set_data_ext(state.ctx, bytes.blob(), bytes.size, sequence, flagsOf(bytes.partial)) == 0) {
+        return false;
+    }
+    // The rest of the memory is trimmed afterwards: the part that cannot be trimmed would refuse an earlier removal.
+    if (bytes.partial && !llama_memory_seq_rm(memory, sequence, count, -1)) {
+        return false;
+    }
+    return llama_memory_seq_pos_max(memory, sequence) + 1 == count;
+}
+
 }  // namespace
 
 bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, llama_pos to) {
@@ -60,8 +122,26 @@ void copyWithin(ContextState & state, llama_seq_id source, llama_seq_id target) 
     state.counters.copies++;
 }
 
-std::shared_ptr<const StateBytes> capture(ContextState & state, llama_seq_id sequence, std::vector<int32_t> tokens) {
+size_t stateSize(ContextState & state, llama_seq_id sequence, bool partial) {
     state.requireOpen();
+    requirePartialStates(state, partial);
+    if (isEmpty(state, sequence)) {
+        return 0;
+    }
+    LogCapture log;
+    AssertTrap trap;
+    const size_t size = llama_state_seq_get_size_ext(state.ctx, sequence, flagsOf(partial));
+    if (size <= BLOB_HEADER_BYTES) {
+        throw captureFailure(sequence, log);
+    }
+    return size;
+}
+
+std::shared_ptr<const StateBytes> capture(
+    ContextState & state, llama_seq_id sequence, std::vector<int32_t> tokens, bool partial, uint64_t maxBytes
+) {
+    state.requireOpen();
+    requirePartialStates(state, partial);
     const llama_pos last = llama_memory_seq_pos_max(llama_get_memory(state.ctx), sequence);
     if (last + 1 != (llama_pos) tokens.size() || tokens.empty()) {
         throw Failure(
@@ -69,49 +149,45 @@ std::shared_ptr<const StateBytes> capture(ContextState & state, llama_seq_id seq
                                    std::to_string(sequence) + " (at least one), got " + std::to_string(tokens.size())
         );
     }
-    LogCapture log;
-    AssertTrap trap;
     Stopwatch watch(state.counters.captureMicros);
-    auto bytes = std::make_shared<StateBytes>();
-    bytes->size = llama_state_seq_get_size(state.ctx, sequence);
-    bytes->buffer = Buffer(bytes->size);
-    bytes->tokens = std::move(tokens);
-    bytes->compatibility = state.compatibility;
-    if (bytes->size <= BLOB_HEADER_BYTES ||
-        llama_state_seq_get_data(state.ctx, bytes->buffer.data(), bytes->size, sequence) == 0) {
+    const size_t size = stateSize(state, sequence, partial);
+    if (size > maxBytes) {
         throw Failure(
-            "CAPTURE_FAILED",
-            "llama.cpp could not return the state of sequence " + std::to_string(sequence) + log.reason()
+            "STATE_TOO_LARGE", "Expected the state of sequence " + std::to_string(sequence) + " to have at most " +
+                                   std::to_string(maxBytes) + " bytes (`maxBytes`), got " + std::to_string(size)
         );
     }
+    LogCapture log;
+    AssertTrap trap;
+    auto bytes = std::make_shared<StateBytes>();
+    bytes->size = size;
+    bytes->buffer = Buffer(size);
+    bytes->tokens = std::move(tokens);
+    bytes->compatibility = state.compatibility;
+    bytes->partial = partial;
+    if (llama_state_seq_get_data_ext(state.ctx, bytes->buffer.data(), size, sequence, flagsOf(partial)) == 0) {
+        throw captureFailure(sequence, log);
+    }
     state.counters.captures++;
-    state.counters.capturedBytes += bytes->size;
+    state.counters.capturedBytes += size;
     return bytes;
 }
 
 void restore(ContextState & state, llama_seq_id sequence, const StateBytes & bytes) {
     state.requireOpen();
-    if (!bytes.compatibility.empty() && bytes.compatibility != state.compatibility) {
-        throw Failure(
-            "STATE_INCOMPATIBLE",
-            "Expected a state of \"" + state.compatibility + "\", got one of \"" + bytes.compatibility + "\""
-        );
+    requireCompatible(state, bytes);
+    if (bytes.partial) {
+        requireTrimmablePart(state, sequence, bytes);
+    } else {
+        requireFitting(state, bytes);
+        requireEmpty(state, sequence);
     }
-    if (bytes.tokens.size() > state.cellsPerSequence) {
-        throw Failure(
-            "NO_KV_SLOT", "A state of " + std::to_string(bytes.tokens.size()) + " tokens does not fit into " +
-                              std::to_string(state.cellsPerSequence) + " cells"
-        );
-    }
-    requireEmpty(state, sequence);
     LogCapture log;
     AssertTrap trap;
     Stopwatch watch(state.counters.restoreMicros);
-    llama_memory_t memory = llama_get_memory(state.ctx);
-    const size_t read = llama_state_seq_set_data(state.ctx, bytes.blob(), bytes.size, sequence);
-    if (read == 0 || llama_memory_seq_pos_max(memory, sequence) + 1 != (llama_pos) bytes.tokens.size()) {
+    if (!setState(state, sequence, bytes)) {
         // llama.cpp has already written tensors when it fails, so the sequence may hold anything.
-        llama_memory_seq_rm(memory, sequence, -1, -1);
+        llama_memory_seq_rm(llama_get_memory(state.ctx), sequence, -1, -1);
         // Only its log has the reason: "failed to find 40 available cells in kv cache", "not enough cells in kv cache".
         if (log.lines.find("cells in kv cache") != std::string::npos) {
             throw Failure(

@@ -11,7 +11,15 @@ bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, ll
 // Forks: `target` shares the cells of `source`.
 void copyWithin(ContextState & state, llama_seq_id source, llama_seq_id target);
 
-std::shared_ptr<const StateBytes> capture(ContextState & state, llama_seq_id sequence, std::vector<int32_t> tokens);
+// The size in bytes of the state that `capture` would return; 0 for an empty sequence. Both functions throw
+// INVALID_ARGUMENT if `partial` is true and the context has no partial states.
+size_t stateSize(ContextState & state, llama_seq_id sequence, bool partial);
+std::shared_ptr<const StateBytes> capture(
+    ContextState & state, llama_seq_id sequence, std::vector<int32_t> tokens, bool partial, uint64_t maxBytes
+);
+
+// A whole state needs an empty sequence. A partial state needs a sequence that begins with the tokens of the state; all
+// later tokens are removed. If llama.cpp fails, the sequence is emptied.
 void restore(ContextState & state, llama_seq_id sequence, const StateBytes & bytes);
 
 // Reads a file with llama.cpp's own reader, and returns its tokens.

@@ -79,6 +79,11 @@ Napi::Value SequenceState::writeFile(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
         auto bytes = open();
+        if (bytes->partial) {
+            throw Failure(
+                "INVALID_ARGUMENT", "Expected a whole state for a file, got a partial one: capture it without `partial`"
+            );
+        }
         const std::string path = guard::path(info[0], "path");
         const std::string metadata = guard::string(info[1], "metadata");
         guard::requireShallowJson(metadata, "metadata");
@@ -114,6 +119,10 @@ Napi::Value SequenceState::byteLength(const Napi::CallbackInfo & info) {
     });
 }
 
+Napi::Value SequenceState::isPartial(const Napi::CallbackInfo & info) {
+    return guard::call(info.Env(), [&]() -> Napi::Value { return Napi::Boolean::New(info.Env(), open()->partial); });
+}
+
 Napi::Value SequenceState::metadata(const Napi::CallbackInfo & info) {
     return guard::call(info.Env(), [&]() -> Napi::Value { return Napi::String::New(info.Env(), open()->metadata); });
 }
@@ -124,7 +133,8 @@ void SequenceState::define(Napi::Env env, Napi::Object exports) {
         {StaticMethod<&SequenceState::readFile>("readFile"), StaticMethod<&SequenceState::reserve>("reserve"),
          InstanceMethod<&SequenceState::writeFile>("writeFile"), InstanceMethod<&SequenceState::share>("share"),
          InstanceMethod<&SequenceState::close>("close"), InstanceMethod<&SequenceState::tokens>("tokens"),
-         InstanceMethod<&SequenceState::byteLength>("byteLength"), InstanceMethod<&SequenceState::metadata>("metadata")}
+         InstanceMethod<&SequenceState::byteLength>("byteLength"),
+         InstanceMethod<&SequenceState::isPartial>("isPartial"), InstanceMethod<&SequenceState::metadata>("metadata")}
     );
     Environment::of(env).stateClass = Napi::Persistent(type);
     exports.Set("SequenceState", type);

@@ -16,6 +16,7 @@ struct StateBytes {
     std::string
         compatibility;  // of the captured context; empty if it is unknown and the caller must know that the state fits
     std::string metadata;  // JSON, from the file of the state
+    bool partial = false;  // `buffer` has only the part of the memory that cannot be trimmed
 
     const uint8_t * blob() const { return buffer.data() + offset; }
 };
@@ -47,6 +48,7 @@ class SequenceState : public Napi::ObjectWrap<SequenceState> {
     Napi::Value close(const Napi::CallbackInfo & info);
     Napi::Value tokens(const Napi::CallbackInfo & info);
     Napi::Value byteLength(const Napi::CallbackInfo & info);
+    Napi::Value isPartial(const Napi::CallbackInfo & info);
     Napi::Value metadata(const Napi::CallbackInfo & info);
 
     std::shared_ptr<const StateBytes> open() const;

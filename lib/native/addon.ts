@@ -51,6 +51,7 @@ export interface RawState {
   share(): RawState;
   tokens(): Int32Array;
   byteLength(): number;
+  isPartial(): boolean;
   metadata(): string;
   writeFile(path: string, metadata: string, options: { abort?: RawAbortFlag }): Promise<number>;
 }
@@ -86,7 +87,14 @@ export interface RawContext {
   keepSequence(sequence: number): Promise<void>;
   positionRange(sequence: number): Promise<{ first: number; last: number }>;
   clear(): Promise<void>;
-  captureSequence(sequence: number, tokens: Int32Array, abort?: RawAbortFlag): Promise<RawState>;
+  stateBytes(sequence: number, partial?: boolean): Promise<number>;
+  captureSequence(
+    sequence: number,
+    tokens: Int32Array,
+    partial?: boolean,
+    maxBytes?: number,
+    abort?: RawAbortFlag,
+  ): Promise<RawState>;
   restoreSequence(sequence: number, state: RawState, abort?: RawAbortFlag): Promise<void>;
   loadFile(sequence: number, path: string, abort?: RawAbortFlag): Promise<Int32Array>;
 }

@@ -3,7 +3,7 @@ import { addon, type RawAbortFlag, type RawContext, type RawModel, unlessAborted
 import type { AppliedLora } from './lora.js';
 import type { ModelInfo } from './model.js';
 import type { Sampler } from './sampler.js';
-import { SequenceState } from './state.js';
+import { type CaptureOptions, SequenceState, type StateOptions } from './state.js';
 
 /** Element types of the KV cache, by their names in llama.cpp. */
 export type CacheType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0' | 'iq4_nl';
@@ -299,29 +299,44 @@ export class Context {
   }
 
   /**
-   * Captures the state of a sequence: a copy of its part of the KV cache.
+   * Returns the size in bytes of the state that {@link captureSequence} would return now. An empty sequence has 0 bytes.
    *
-   * @param tokens the ids of all tokens of the sequence, from position 0 on
-   * @param options.signal prevents the copy if it fires before the start. If it fires later, the new state is closed
-   * @throws HeadstartError `TOKENS_MISMATCH`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`, `ABORTED`.
+   * @throws HeadstartError `INVALID_ARGUMENT` (also for `partial` if the memory of the context can be trimmed),
+   *   `CAPTURE_FAILED`.
    */
-  async captureSequence(
-    sequence: number,
-    tokens: Int32Array,
-    options: { signal?: AbortSignal | undefined } = {},
-  ): Promise<SequenceState> {
-    const capture = async (abort?: RawAbortFlag) =>
-      new SequenceState(await this.#raw.captureSequence(sequence, tokens, abort));
-    return unlessAborted(options?.signal, capture, (state) => state.close());
+  async stateBytes(sequence: number, options: StateOptions = {}): Promise<number> {
+    return this.#raw.stateBytes(sequence, options?.partial);
   }
 
   /**
-   * Restores a captured state into an empty sequence. After a failure the sequence is empty.
+   * Captures the state of a sequence: a copy of its part of the KV cache.
+   *
+   * @param tokens the ids of all tokens of the sequence, from position 0 on
+   * @throws HeadstartError `TOKENS_MISMATCH`, `STATE_TOO_LARGE` (more than `maxBytes`), `CAPTURE_FAILED`,
+   *   `OUT_OF_MEMORY`, `ABORTED`, `INVALID_ARGUMENT` (also for `partial` if the memory of the context can be trimmed).
+   */
+  async captureSequence(sequence: number, tokens: Int32Array, options: CaptureOptions = {}): Promise<SequenceState> {
+    const { partial, maxBytes, signal } = options ?? {};
+    const capture = async (abort?: RawAbortFlag) =>
+      new SequenceState(await this.#raw.captureSequence(sequence, tokens, partial, maxBytes, abort));
+    return unlessAborted(signal, capture, (state) => state.close());
+  }
+
+  /**
+   * Restores a captured state.
+   *
+   * - A whole state needs an empty sequence.
+   * - A partial state needs a sequence that begins with the tokens of the state. All later tokens are removed. The
+   *   context checks how many tokens the sequence has, but not which ones. Sequences of recurrent models may hold any
+   *   tokens or none. Forks of the sequence do not change.
+   *
+   * `SEQUENCE_NOT_EMPTY`, `TOKENS_MISMATCH`, `STATE_INCOMPATIBLE` and errors in arguments change nothing, nor does a
+   * signal that fires before the start. After any other failure the sequence is empty.
    *
    * @param options.signal prevents the copy if it fires before the start. If it fires during the copy, the sequence is
    *   emptied after the copy, before any later call runs
-   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `STATE_INCOMPATIBLE`, `NO_KV_SLOT`, `RESTORE_FAILED`, `CLOSED` (the
-   *   context or the state), `ABORTED`.
+   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `TOKENS_MISMATCH` (fewer tokens than a partial state),
+   *   `STATE_INCOMPATIBLE`, `NO_KV_SLOT`, `RESTORE_FAILED`, `CLOSED` (the context or the state), `ABORTED`.
    */
   async restoreSequence(
     sequence: number,

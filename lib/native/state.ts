@@ -1,5 +1,24 @@
 import { addon, type RawState, toJson, unlessAborted, withAbort } from './addon.js';
 
+/** Selects the whole state of a sequence or a part of it. */
+export interface StateOptions {
+  /**
+   * Only the part of the state that cannot be trimmed: recurrent state and the cells of sliding windows. The rest stays
+   * in the sequence, and {@link Context.restoreSequence} needs it there. Such states exist only if the memory of the
+   * context cannot be trimmed: for recurrent and hybrid models, and for sliding windows without `fullSlidingWindow`.
+   * @default false
+   */
+  partial?: boolean | undefined;
+}
+
+/** Options of {@link Context.captureSequence}. */
+export interface CaptureOptions extends StateOptions {
+  /** The maximum size of the state in bytes. No memory is allocated for a larger state. @default no limit */
+  maxBytes?: number | undefined;
+  /** Prevents the copy if it fires before the start. If it fires later, the new state is closed. @default none */
+  signal?: AbortSignal | undefined;
+}
+
 /**
  * The KV state of a sequence: its token ids, and the bytes that llama.cpp restores. The state is outside the JavaScript
  * heap and can be restored any number of times. Create one with {@link Context.captureSequence} or
@@ -67,6 +86,11 @@ export class SequenceState {
     return this.raw.byteLength();
   }
 
+  /** Whether the state holds only the part that cannot be trimmed ({@link StateOptions.partial}). */
+  get isPartial(): boolean {
+    return this.raw.isPartial();
+  }
+
   /** The metadata in the state's file. Empty for a captured state. */
   get metadata(): Record<string, unknown> {
     const text = this.raw.metadata();
@@ -80,7 +104,8 @@ export class SequenceState {
    *
    * @returns the size of the file in bytes
    * @param metadata JSON data, at most 64 levels deep and 1 MiB as text
-   * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `ABORTED`, `JSON_TOO_DEEP`, `INVALID_ARGUMENT`.
+   * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `ABORTED`, `JSON_TOO_DEEP`, `INVALID_ARGUMENT` (also for a
+   *   partial state).
    */
   async writeFile(
     path: string,

@@ -62,6 +62,21 @@ export async function prefill(context: Context, sequence: number, tokens: Int32A
   return picked;
 }
 
+/** Decodes `tokens` one by one from position `from` on, and returns the logits after each. */
+export async function logitsOf(
+  context: Context,
+  sequence: number,
+  tokens: Int32Array,
+  from: number,
+): Promise<Float32Array[]> {
+  const all: Float32Array[] = [];
+  for (const [step, token] of tokens.entries()) {
+    await context.decode(batchOf(sequence, from + step, Int32Array.of(token)));
+    all.push(await context.logits(0));
+  }
+  return all;
+}
+
 /** Decodes `first` at position `from` and continues greedily. Returns the logits after each of `steps` tokens. */
 export async function continueGreedily(
   context: Context,
@@ -78,6 +93,23 @@ export async function continueGreedily(
     token = picked;
   }
   return all;
+}
+
+/** Lists the steps in which any bit of the logits differs, with the largest difference. */
+export function differences(actual: readonly Float32Array[], expected: readonly Float32Array[]): string[] {
+  return expected.flatMap((row, step) => {
+    const other = actual[step] ?? new Float32Array(0);
+    if (Buffer.compare(Buffer.from(row.buffer), Buffer.from(other.buffer)) === 0) return [];
+    const largest = row.reduce((max, value, at) => Math.max(max, Math.abs(value - (other[at] ?? Number.NaN))), 0);
+    return [`step ${step}: ${largest}`];
+  });
+}
+
+/** The largest difference between logits of the same step. */
+export function largestDifference(actual: readonly Float32Array[], expected: readonly Float32Array[]): number {
+  const differencesOf = (row: Float32Array, other: Float32Array = new Float32Array()) =>
+    Array.from(row, (value, at) => Math.abs(value - (other[at] ?? Number.NaN)));
+  return Math.max(...expected.flatMap((row, step) => differencesOf(row, actual[step])));
 }
 
 /** Prefills `tokens`, captures the state, and empties the sequence. */

@@ -208,6 +208,7 @@ describe('sequence ids', () => {
       keepSequence: (id) => context.keepSequence(id),
       positionRange: (id) => context.positionRange(id),
       captureSequence: (id) => context.captureSequence(id, Int32Array.of(1)),
+      stateBytes: (id) => context.stateBytes(id),
       restoreSequence: (id) => context.restoreSequence(id, state),
       loadFile: (id) => context.loadFile(id, '/nowhere'),
     };
@@ -242,6 +243,15 @@ describe('other arguments', () => {
   it('of captures, restores, removals and files are checked', async () => {
     for (const value of [undefined, null, [1], new Float32Array(1)] as Anything[]) {
       expect(await codeOf(() => context.captureSequence(0, value))).toBe('INVALID_ARGUMENT');
+    }
+    for (const value of [null, 1, 'true', {}] as Anything[]) {
+      const options = { partial: value };
+      expect(await codeOf(() => context.captureSequence(0, Int32Array.of(1), options))).toBe('INVALID_ARGUMENT');
+      expect(await codeOf(() => context.stateBytes(0, options))).toBe('INVALID_ARGUMENT');
+    }
+    for (const maxBytes of [null, -1, 1.5, '1', Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53] as Anything[]) {
+      const options = { maxBytes };
+      expect(await codeOf(() => context.captureSequence(0, Int32Array.of(1), options))).toBe('INVALID_ARGUMENT');
     }
     for (const value of [undefined, null, {}, 5, model, context] as Anything[]) {
       expect(await codeOf(() => context.restoreSequence(0, value))).toBe('INVALID_ARGUMENT');

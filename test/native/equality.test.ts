@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type Context, type ContextOptions, Model, SequenceState } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
-import { continueGreedily, prefill, someTokens, temporaryDirectory } from '../helpers/native.js';
+import { continueGreedily, differences, prefill, someTokens, temporaryDirectory } from '../helpers/native.js';
 
 const KINDS = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const LAYOUTS: readonly ContextOptions[] = (['unified', 'split'] as const).flatMap((kvLayout) =>
@@ -124,13 +124,3 @@ describe.each(KINDS)('with a %s model', (kind) => {
     });
   });
 });
-
-/** Lists the steps in which any bit of the logits differs, with the largest difference. */
-function differences(actual: readonly Float32Array[], expected: readonly Float32Array[]): string[] {
-  return expected.flatMap((row, step) => {
-    const other = actual[step] ?? new Float32Array(0);
-    if (Buffer.compare(Buffer.from(row.buffer), Buffer.from(other.buffer)) === 0) return [];
-    const largest = row.reduce((max, value, at) => Math.max(max, Math.abs(value - (other[at] ?? Number.NaN))), 0);
-    return [`step ${step}: ${largest}`];
-  });
-}

@@ -18,6 +18,7 @@ export function contextCalls(args) {
     positionRange: [2, method('positionRange', () => [args.sequence()])],
     clear: [2, method('clear', () => [])],
     captureSequence: [8, () => captureCall(args)],
+    stateBytes: [3, method('stateBytes', () => [args.sequence(), args.some({ partial: () => chance.happens(0.5) })])],
     restoreSequence: [
       8,
       method('restoreSequence', () => [args.sequence(), args.object('states'), ...args.withSignal()]),
@@ -46,10 +47,15 @@ function captureCall(args) {
   const context = args.objects.pick('contexts');
   if (context === undefined) return { run: () => {} };
   const sequence = args.sequence();
+  const options = args.some({
+    partial: () => args.chance.happens(0.7),
+    maxBytes: () => args.chance.below(100_000),
+    signal: () => args.signal(),
+  });
   const run = async () => {
     const { last } = await context.positionRange(sequence);
     const tokens = args.mostly(() => args.tokens(last + 1));
-    return context.captureSequence(sequence, tokens, ...args.withSignal());
+    return context.captureSequence(sequence, tokens, options);
   };
-  return { shown: { sequence }, run, keep: (state) => args.objects.add('states', state) };
+  return { shown: { sequence, options }, run, keep: (state) => args.objects.add('states', state) };
 }
