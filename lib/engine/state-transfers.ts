@@ -57,7 +57,7 @@ export class StateTransfers {
     if (this.#closed || (!fits && this.#exceeding !== undefined)) {
       return undefined;
     }
-    const transfer = new StateTransfer(owner, bytes ?? 0, {
+    const transfer: StateTransfer = new StateTransfer(owner, bytes ?? 0, {
       resize: (size) => this.#resize(transfer, size),
       onChanged: () => this.serveWaiting(),
       onEnd: () => this.#remove(transfer),
