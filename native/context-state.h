@@ -43,7 +43,8 @@ struct ContextState : std::enable_shared_from_this<ContextState> {
     uint32_t cells = 0, cellsPerSequence = 0, batchSize = 0, microBatchSize = 0, maxOutputs = 0;
     int32_t vocabularySize = 0;
     std::string compatibility;
-    bool hasPartialStates = false;  // whether some of the memory cannot be trimmed: the content of partial states
+    bool hasPartialStates =
+        false;  // whether a part of the memory cannot be trimmed; only this part is in partial states
     Counters counters;
     const ModelState * owner = nullptr;  // the model, only for comparisons; `model` is null after release()
     // Used only on `thread`.

@@ -10,11 +10,11 @@ namespace {
 
 constexpr size_t WAITER_STACK_BYTES = (size_t) 256 << 10;
 
-// A stack takes memory only as it is used. Trigger patterns of samplers (see sampler.cpp) need most of it.
+// A large stack costs nothing until it is used. The trigger patterns of samplers (see sampler.cpp) need most of it.
 constexpr size_t CONTEXT_STACK_BYTES = (size_t) 256 << 20;
 
-// JavaScript needs about 50 us from the tokens of one decode to the next decode. Waking a sleeping thread would take as
-// long again.
+// After a decode, JavaScript needs about 50 us until it posts the next decode. Waking a sleeping thread would take
+// about 50 us more.
 constexpr std::chrono::microseconds SPIN(200);
 
 Napi::Value toUndefined(Napi::Env env, bool &) { return env.Undefined(); }
@@ -52,7 +52,7 @@ Napi::Value Context::create(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
         auto state = std::make_shared<ContextState>();
-        // Before the model is looked at: a getter in the options may close the model.
+        // The options are read before the model is unwrapped, because a getter of the options may close the model.
         state->params = contextParamsFrom(guard::object(info[1], "options"));
         state->model = unwrap<Model>(info[0], "model", "a Model").state();
         state->owner = state->model.get();
@@ -81,7 +81,7 @@ Napi::Value Context::close(const Napi::CallbackInfo & info) {
     return guard::call(env, [&]() -> Napi::Value {
         if (closing_.IsEmpty()) {
             state_->shutDown();
-            // A new thread waits for the end of the context's thread, so that no other work has to wait.
+            // A new thread waits until the context's thread has ended, so that no other thread has to wait.
             auto waiter = Thread::start(WAITER_STACK_BYTES);
             Napi::Value done = runOn<bool>(
                 env, *waiter,
@@ -126,8 +126,9 @@ Napi::Value Context::info(const Napi::CallbackInfo & info) {
     });
 }
 
-// `work`, which fills an empty sequence. It throws ABORTED instead of starting if the flag of the argument is set by
-// then. If the flag was set while it ran, the sequence is emptied before any later job runs.
+// Wraps `work`, which fills a sequence. If the argument's flag is set before `work` starts, the wrapped function throws
+// ABORTED. If the flag is set while `work` runs, the wrapped function empties the sequence before any later job runs,
+// and then throws ABORTED.
 template <class Work> static auto undoneIfAborted(
     const std::shared_ptr<ContextState> & state, llama_seq_id id, Napi::Value abortFlag, const Work & work
 ) {
@@ -189,7 +190,7 @@ Napi::Value Context::decode(const Napi::CallbackInfo & info) {
             ),
             [batch](Napi::Env env, std::vector<int32_t> & picks) -> Napi::Value {
                 batch->samplers.clear();
-                // A single number saves the microsecond or two that an array takes.
+                // A single token is returned as a number, which is one or two microseconds faster than an array.
                 return picks.size() == 1 ? Napi::Value(Napi::Number::New(env, picks[0])) : copyToJs(env, picks);
             }
         );
@@ -252,7 +253,7 @@ Napi::Value Context::keepSequence(const Napi::CallbackInfo & info) {
             env, *state->thread,
             [state, id] {
                 state->requireOpen();
-                // Not llama_memory_seq_keep: with the split layout it clears only one stream.
+                // llama_memory_seq_keep would clear only one stream in the split layout.
                 for (llama_seq_id other = 0; other < (llama_seq_id) state->params.n_seq_max; other++) {
                     if (other != id) {
                         llama_memory_seq_rm(llama_get_memory(state->ctx), other, -1, -1);

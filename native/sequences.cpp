@@ -25,7 +25,7 @@ llama_state_seq_flags flagsOf(bool partial) { return partial ? LLAMA_STATE_SEQ_F
 void requirePartialStates(const ContextState & state, bool partial) {
     if (partial && !state.hasPartialStates) {
         throw Failure(
-            "INVALID_ARGUMENT", "Partial states exist only if memory cannot be trimmed (recurrent, hybrid, sliding "
+            "INVALID_ARGUMENT", "Expected `partial` only for memory that cannot be trimmed (recurrent, hybrid, sliding "
                                 "window without `fullSlidingWindow`). The memory of this context can be trimmed: "
                                 "remove the end of the sequence instead"
         );
@@ -42,7 +42,7 @@ void requireCompatible(const ContextState & state, const StateBytes & bytes) {
     if (!bytes.compatibility.empty() && bytes.compatibility != state.compatibility) {
         throw Failure(
             "STATE_INCOMPATIBLE",
-            "Expected a state of \"" + state.compatibility + "\", got one of \"" + bytes.compatibility + "\""
+            "Expected a state of \"" + state.compatibility + "\", got a state of \"" + bytes.compatibility + "\""
         );
     }
 }
@@ -56,26 +56,29 @@ void requireFitting(const ContextState & state, const StateBytes & bytes) {
     }
 }
 
-// A partial state lacks the trimmable part, so the sequence must still hold it. Recurrent memory has no such part.
+// A partial state does not contain the part of the memory that can be trimmed, so the sequence must still have this
+// part. Recurrent memory has no such part.
 void requireTrimmablePart(const ContextState & state, llama_seq_id sequence, const StateBytes & bytes) {
     const llama_pos last = llama_memory_seq_pos_max(llama_get_memory(state.ctx), sequence);
     if (!llama_model_is_recurrent(state.model->model) && last + 1 < (llama_pos) bytes.tokens.size()) {
         throw Failure(
             "TOKENS_MISMATCH", "Expected sequence " + std::to_string(sequence) + " to hold at least the " +
                                    std::to_string(bytes.tokens.size()) + " tokens of the partial state, got " +
-                                   std::to_string(last + 1) + ": restore a whole state instead"
+                                   std::to_string(last + 1) + " tokens: restore a whole state instead"
         );
     }
 }
 
-// Returns false if llama.cpp refuses the state, or the sequence holds another number of tokens afterwards.
+// Returns false if llama.cpp refuses the state, or if the sequence and the state do not end at the same position
+// afterwards.
 bool setState(const ContextState & state, llama_seq_id sequence, const StateBytes & bytes) {
     llama_memory_t memory = llama_get_memory(state.ctx);
     const auto count = (llama_pos) bytes.tokens.size();
     if (llama_state_seq_set_data_ext(state.ctx, bytes.blob(), bytes.size, sequence, flagsOf(bytes.partial)) == 0) {
         return false;
     }
-    // The rest of the memory is trimmed afterwards: the part that cannot be trimmed would refuse an earlier removal.
+    // The part of the memory that can be trimmed is trimmed only now. Before the restore, the other part would have
+    // refused the removal.
     if (bytes.partial && !llama_memory_seq_rm(memory, sequence, count, -1)) {
         return false;
     }
@@ -89,16 +92,17 @@ bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, ll
     llama_memory_t memory = llama_get_memory(state.ctx);
     const llama_pos last = llama_memory_seq_pos_max(memory, sequence);
     if (from < to && to <= last) {
-        // A removed middle would leave tokens that were computed with the removed ones, and a capture would hold fewer
-        // tokens than it says.
+        // Tokens after a removed middle would still depend on the removed tokens, and a capture would contain fewer
+        // cells than token ids.
         throw Failure(
-            "INVALID_ARGUMENT", "Expected `to` to be after the last position of sequence " + std::to_string(sequence) +
-                                    ", " + std::to_string(last) + ", got " + std::to_string(to) +
-                                    ": only the end of a sequence can be removed"
+            "INVALID_ARGUMENT", "Expected `to` to be after " + std::to_string(last) +
+                                    ", the last position of sequence " + std::to_string(sequence) + ", got " +
+                                    std::to_string(to) + ": only the end of a sequence can be removed"
         );
     }
     const int32_t window = state.params.swa_full ? 0 : llama_model_n_swa(state.model->model);
-    // The next tokens would attend to a window whose older cells are gone. llama.cpp does not refuse that.
+    // The tokens after the cut would attend to a window that has lost its older cells. llama.cpp does not refuse such a
+    // removal.
     if (from > 0 && window > 0 && last >= from &&
         llama_memory_seq_pos_min(memory, sequence) > std::max(0, from - window)) {
         return false;
@@ -116,7 +120,9 @@ void copyWithin(ContextState & state, llama_seq_id source, llama_seq_id target) 
     }
     requireEmpty(state, target);
     if (isEmpty(state, source)) {
-        throw Failure("SEQUENCE_EMPTY", "Expected sequence " + std::to_string(source) + " to hold tokens");
+        throw Failure(
+            "SEQUENCE_EMPTY", "Expected sequence " + std::to_string(source) + " to have tokens, but it is empty"
+        );
     }
     llama_memory_seq_cp(llama_get_memory(state.ctx), source, target, -1, -1);
     state.counters.copies++;
@@ -145,7 +151,7 @@ std::shared_ptr<const StateBytes> capture(
     const llama_pos last = llama_memory_seq_pos_max(llama_get_memory(state.ctx), sequence);
     if (last + 1 != (llama_pos) tokens.size() || tokens.empty()) {
         throw Failure(
-            "TOKENS_MISMATCH", "Expected the " + std::to_string(last + 1) + " tokens of sequence " +
+            "TOKENS_MISMATCH", "Expected the ids of all " + std::to_string(last + 1) + " tokens of sequence " +
                                    std::to_string(sequence) + " (at least one), got " + std::to_string(tokens.size())
         );
     }
@@ -186,12 +192,13 @@ void restore(ContextState & state, llama_seq_id sequence, const StateBytes & byt
     AssertTrap trap;
     Stopwatch watch(state.counters.restoreMicros);
     if (!setState(state, sequence, bytes)) {
-        // llama.cpp has already written tensors when it fails, so the sequence may hold anything.
+        // llama.cpp may have written some tensors before it failed, so the content of the sequence is undefined.
         llama_memory_seq_rm(llama_get_memory(state.ctx), sequence, -1, -1);
-        // Only its log has the reason: "failed to find 40 available cells in kv cache", "not enough cells in kv cache".
+        // Only llama.cpp's log has the reason: "failed to find 40 available cells in kv cache", "not enough cells in kv
+        // cache".
         if (log.lines.find("cells in kv cache") != std::string::npos) {
             throw Failure(
-                "NO_KV_SLOT", "The KV cache has not enough free cells for a state of " +
+                "NO_KV_SLOT", "The KV cache does not have enough free cells for a state of " +
                                   std::to_string(bytes.tokens.size()) + " tokens"
             );
         }

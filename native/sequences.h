@@ -1,4 +1,4 @@
-// Removing, forking, capturing and restoring sequences. All on the context's thread.
+// Removes, forks, captures and restores sequences. All functions run on the context's thread.
 #pragma once
 
 #include "context-state.h"
@@ -8,19 +8,19 @@
 // false and changes nothing if the memory of the context cannot remove a part of a sequence.
 bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, llama_pos to);
 
-// Forks: `target` shares the cells of `source`.
+// Forks a sequence: `target` shares the cells of `source`.
 void copyWithin(ContextState & state, llama_seq_id source, llama_seq_id target);
 
-// The size in bytes of the state that `capture` would return; 0 for an empty sequence. Both functions throw
+// Returns the size in bytes of the state that `capture` would return; 0 for an empty sequence. Both functions throw
 // INVALID_ARGUMENT if `partial` is true and the context has no partial states.
 size_t stateSize(ContextState & state, llama_seq_id sequence, bool partial);
 std::shared_ptr<const StateBytes> capture(
     ContextState & state, llama_seq_id sequence, std::vector<int32_t> tokens, bool partial, uint64_t maxBytes
 );
 
-// A whole state needs an empty sequence. A partial state needs a sequence that begins with the tokens of the state; all
-// later tokens are removed. If llama.cpp fails, the sequence is emptied.
+// Restores a state. A whole state needs an empty sequence. A partial state needs a sequence that begins with the tokens
+// of the state, except with recurrent models. It removes all later tokens. If llama.cpp fails, the sequence is emptied.
 void restore(ContextState & state, llama_seq_id sequence, const StateBytes & bytes);
 
-// Reads a file with llama.cpp's own reader, and returns its tokens.
+// Restores a sequence from a file with llama.cpp's own reader. Returns the tokens of the file.
 std::vector<int32_t> loadWithLlama(ContextState & state, llama_seq_id sequence, const std::string & path);

@@ -13,8 +13,8 @@
 
 namespace {
 
-constexpr size_t READ_PIECE = 256 << 10;  // stays in the L2 cache between the read and the checksum
-constexpr size_t WRITE_PIECE = 1 << 20;
+constexpr size_t READ_CHUNK = 256 << 10;  // small enough to stay in the L2 cache until the checksum includes it
+constexpr size_t WRITE_CHUNK = 1 << 20;
 constexpr size_t HEADER_BYTES = 12;
 constexpr char CLOSING_MAGIC[] = "HDSTART1";
 constexpr size_t MAGIC_BYTES = 8;
@@ -33,7 +33,7 @@ uint32_t readU32(const uint8_t * from) {
     return value;
 }
 
-// An entry is never a link: a link could lead to any file.
+// Opens a file, but refuses a link, because a link could lead to any file.
 File openEntry(const std::string & path) { return File::openToRead(path, File::Links::refused); }
 
 void readWhole(const File & file, const std::string & path, uint8_t * to, size_t count) {
@@ -71,7 +71,8 @@ Footer readFooter(const File & file, const std::string & path, size_t fileSize) 
     return footer;
 }
 
-// Compares the sizes in the metadata with those of the file, before memory is reserved for it.
+// Returns the field `compatibility` of the metadata. Refuses a file whose sizes differ from the sizes in its metadata,
+// before memory is reserved for the state.
 std::string compatibilityOf(const Footer & footer, const std::string & path, size_t tokenCount, size_t stateSize) {
     const common_json metadata = common_json::parse_no_throw(footer.metadata);
     if (metadata.is_discarded() || !metadata.is_object() || !metadata.contains("compatibility") ||
@@ -106,7 +107,7 @@ class Checksum {
 
 void throwIfAborted(const std::atomic<bool> & abort, const std::string & path) {
     if (abort || Thread::parking()) {
-        throw Failure("ABORTED", "The transfer of \"" + path + "\" was aborted");
+        throw Failure("ABORTED", "The read or write of \"" + path + "\" was aborted");
     }
 }
 
@@ -129,7 +130,7 @@ size_t readTokenCount(const File & file, const std::string & path, size_t fileSi
     return readU32(header + 8);
 }
 
-// Fills the buffer from the beginning of the file. If there is a checksum, the bytes must match it.
+// Fills the buffer with the beginning of the file. If `expectedChecksum` is not null, the bytes must match it.
 void readCoveredBytes(
     const File & file,
     const std::string & path,
@@ -141,12 +142,12 @@ void readCoveredBytes(
     file.seek(0);
     for (size_t done = 0; done < buffer.size();) {
         throwIfAborted(abort, path);
-        const size_t piece = std::min(READ_PIECE, buffer.size() - done);
-        readWhole(file, path, buffer.data() + done, piece);
+        const size_t chunk = std::min(READ_CHUNK, buffer.size() - done);
+        readWhole(file, path, buffer.data() + done, chunk);
         if (expectedChecksum) {
-            checksum.add(buffer.data() + done, piece);
+            checksum.add(buffer.data() + done, chunk);
         }
-        done += piece;
+        done += chunk;
     }
     if (expectedChecksum) {
         uint8_t actual[CHECKSUM_BYTES];
@@ -186,8 +187,8 @@ std::shared_ptr<const StateBytes> readStateFile(
     const auto * tokens = reinterpret_cast<const int32_t *>(bytes->buffer.data() + HEADER_BYTES);
     bytes->tokens.assign(tokens, tokens + tokenCount);
 
-    // The header of the blob replaces the last token ids, which are already copied. So no byte of the state has to
-    // move.
+    // The header of the blob overwrites the last token ids in the buffer, which were copied above. The bytes of the
+    // state therefore stay in place.
     bytes->offset = stateStart - BLOB_HEADER_BYTES;
     bytes->size = stateEnd - bytes->offset;
     const int32_t sequenceId = 0;
@@ -207,7 +208,7 @@ static std::string footerMetadata(const StateBytes & bytes, const std::string & 
     std::string text = fields.dump_safe();
     if (text.size() > MAX_METADATA_BYTES) {
         throw Failure(
-            "INVALID_ARGUMENT", "Expected `metadata` of at most " + std::to_string(MAX_METADATA_BYTES) + " bytes"
+            "INVALID_ARGUMENT", "Expected `metadata` to have at most " + std::to_string(MAX_METADATA_BYTES) + " bytes"
         );
     }
     return text;
@@ -225,12 +226,12 @@ size_t writeStateFile(
         const auto * next = static_cast<const uint8_t *>(from);
         for (size_t left = count; left > 0;) {
             throwIfAborted(abort, path);
-            const size_t piece = std::min(WRITE_PIECE, left);
-            checksum.add(next, piece);
-            file.write(next, piece);
-            next += piece;
-            left -= piece;
-            written += piece;
+            const size_t chunk = std::min(WRITE_CHUNK, left);
+            checksum.add(next, chunk);
+            file.write(next, chunk);
+            next += chunk;
+            left -= chunk;
+            written += chunk;
         }
     };
     try {

@@ -55,8 +55,8 @@ Napi::Value SequenceState::readFile(const Napi::CallbackInfo & info) {
     });
 }
 
-// The system provides a page when it is first written to. For all pages of a state that can take longer than reading
-// the file into them.
+// Writes to all pages of a buffer in advance. The system provides a page of memory only when the page is first written
+// to. For all pages of a state, that can take longer than reading the file into them.
 Napi::Value SequenceState::reserve(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
@@ -81,7 +81,8 @@ Napi::Value SequenceState::writeFile(const Napi::CallbackInfo & info) {
         auto bytes = open();
         if (bytes->partial) {
             throw Failure(
-                "INVALID_ARGUMENT", "Expected a whole state for a file, got a partial one: capture it without `partial`"
+                "INVALID_ARGUMENT",
+                "Expected a whole state for a file, got a partial state: capture it without `partial`"
             );
         }
         const std::string path = guard::path(info[0], "path");
@@ -139,7 +140,7 @@ void SequenceState::define(Napi::Env env, Napi::Object exports) {
     Environment::of(env).stateClass = Napi::Persistent(type);
     exports.Set("SequenceState", type);
 #ifdef HEADSTART_ASSERTIONS
-    // For the test of kv-watch.h: makes the mistake that it must detect.
+    // Only for the test of kv-watch.h: copies a KV byte into the JavaScript heap, which kv-watch.h must detect.
     exports.Set("leakState", Napi::Function::New(env, [](const Napi::CallbackInfo & info) -> Napi::Value {
                     return guard::call(info.Env(), [&]() -> Napi::Value {
                         auto bytes = from(info[0]);

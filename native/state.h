@@ -11,18 +11,18 @@
 struct StateBytes {
     std::vector<int32_t> tokens;
     Buffer buffer;
-    size_t offset = 0;  // where the blob for llama_state_seq_set_data begins in `buffer`
+    size_t offset = 0;  // the index in `buffer` of the blob for llama_state_seq_set_data
     size_t size = 0;
-    std::string
-        compatibility;  // of the captured context; empty if it is unknown and the caller must know that the state fits
+    // Describes the captured context. Empty if the context is unknown. The caller must then know that the state fits.
+    std::string compatibility;
     std::string metadata;  // JSON, from the file of the state
     bool partial = false;  // `buffer` has only the part of the memory that cannot be trimmed
 
     const uint8_t * blob() const { return buffer.data() + offset; }
 };
 
-// The blob starts with `u32 magic, i32 sequence id` (io_magic in llama-context.cpp). llama.cpp's file has only the
-// bytes after this header.
+// The blob starts with the header `u32 magic, i32 sequence id` (io_magic in llama-context.cpp). A file of llama.cpp
+// contains only the bytes after this header.
 constexpr size_t BLOB_HEADER_BYTES = 8;
 constexpr uint32_t BLOB_MAGIC = 0xaf143cd8;
 
@@ -36,7 +36,7 @@ class SequenceState : public Napi::ObjectWrap<SequenceState> {
     static void define(Napi::Env env, Napi::Object exports);
     static Napi::Value wrap(Napi::Env env, std::shared_ptr<const StateBytes> bytes);
 
-    // The state in an argument. Throws INVALID_ARGUMENT, CLOSED.
+    // Returns the state that an argument wraps. Throws INVALID_ARGUMENT, CLOSED.
     static std::shared_ptr<const StateBytes> from(Napi::Value value);
 
   private:

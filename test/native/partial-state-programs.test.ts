@@ -1,5 +1,5 @@
-// Random programs of decodes, checkpoints, restores, forks and removals. After each decode the logits are those of a
-// context that decodes all tokens of the sequence again.
+// Runs random programs of decodes, checkpoints, restores, forks and removals. After each decode, a second context
+// decodes all tokens of the sequence again. Both contexts must compute the same logits, except for noise.
 import { type Context, type KvLayout, Model, type SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
@@ -9,12 +9,12 @@ import { codeOf, largestDifference, prefill, seededRandom } from '../helpers/nat
 const seed = Number(process.env.LLAMA_HEADSTART_RANDOM_SEED ?? 1);
 const steps = Number(process.env.LLAMA_HEADSTART_RANDOM_CALLS ?? 50);
 
-/** Sequences of the programs. The contexts have more, because a window cache grows with the number of sequences. */
+/** A program uses this many sequences. Its context has more, because a window cache grows with their number. */
 const SEQUENCES = 4;
 const MAX_SEQUENCES = 12;
-/** More than two sliding windows. */
+/** The maximum length of a sequence in tokens: more than two sliding windows. */
 const MAX_LENGTH = 160;
-/** The logits of cells at other places, and of other batches, differ by less than this. */
+/** Logits differ by less than this if the cells are at other places or the batches are different. */
 const NOISE = 0.05;
 
 interface Checkpoint {
@@ -23,7 +23,7 @@ interface Checkpoint {
 }
 
 class RandomProgram {
-  /** How often each operation was done. */
+  /** For each operation: how often the program ran it. */
   readonly done: Record<string, number> = {};
   readonly #model: Model;
   readonly #context: Context;
@@ -102,7 +102,7 @@ class RandomProgram {
     return 'checkpoint';
   }
 
-  /** Restores a checkpoint into a sequence that went on after it. */
+  /** Restores a checkpoint into a sequence that was continued after the checkpoint. */
   async #rollBack(): Promise<string> {
     const possible = this.#checkpoints.flatMap((checkpoint) =>
       [...this.#held.keys()]
@@ -116,7 +116,7 @@ class RandomProgram {
     return 'roll back';
   }
 
-  /** Restores a checkpoint into a sequence that is too short for it. Only recurrent memory accepts that. */
+  /** Tries to restore a checkpoint into a sequence that is shorter than it. Only recurrent memory accepts that. */
   async #restore(): Promise<string> {
     const { tokens, state } = this.#pick(this.#checkpoints) ?? {};
     const sequence = this.#held.findIndex(({ length }) => length < (tokens?.length ?? 0));
@@ -132,7 +132,7 @@ class RandomProgram {
     return held.length > tokens.length && tokens.every((token, position) => held[position] === token);
   }
 
-  /** Replaces another sequence by a fork. */
+  /** Replaces a sequence with a fork of another sequence. */
   async #fork(): Promise<string> {
     const [source, target] = [this.#below(SEQUENCES), this.#below(SEQUENCES)];
     const tokens = this.#held[source] as number[];
@@ -155,7 +155,7 @@ class RandomProgram {
 
 describe.each(['sliding-window', 'recurrent', 'hybrid'] as const)('a random program with a %s model', (kind) => {
   it.each(['unified', 'split'] as const)(
-    'has the logits of a fresh decode after each step: %s',
+    'has the logits of a fresh decode after each step, in the %s layout',
     async (kvLayout: KvLayout) => {
       const model = await Model.load({ path: microModel(kind) });
       const options = { batchSize: 64, flashAttention: false };

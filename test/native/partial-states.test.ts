@@ -1,5 +1,5 @@
-// A partial state holds only what cannot be trimmed. Restored into its sequence, it brings the sequence back to the
-// tokens of the state.
+// A partial state contains only the memory that cannot be trimmed. Its restore resets a longer sequence to the tokens
+// of the state.
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -21,9 +21,9 @@ const KINDS = ['sliding-window', 'recurrent', 'hybrid'] as const;
 const LAYOUTS: readonly ContextOptions[] = (['unified', 'split'] as const).flatMap((kvLayout) =>
   [true, false].map((flashAttention) => ({ kvLayout, flashAttention })),
 );
-/** More than the sliding window of 64, and not a multiple of the batch size. */
+/** In tokens. Longer than the sliding window of 64 tokens, and not a multiple of the batch size. */
 const LENGTH = 150;
-/** The logits differ by less than this if cells are at other places in the cache. */
+/** Logits differ by less than this if the cells are at other places in the cache. */
 const PLACE_NOISE = 0.05;
 
 const directory = await temporaryDirectory();
@@ -46,7 +46,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
   const newContext = (options: ContextOptions = {}) =>
     model.createContext({ kvCells: 1024, batchSize: 64, maxSequences: 3, ...options });
 
-  /** Decodes tokens that the checkpoint does not have, in a batch and then one by one, and returns the logits. */
+  /** Continues a sequence with the tokens `next`, first in a batch and then one by one. Returns the last logits. */
   const logitsAfter = async (context: Context, sequence = 0, from = LENGTH) => {
     await prefill(context, sequence, next.subarray(0, -5), from);
     return logitsOf(context, sequence, next.subarray(-5), from + next.length - 5);
@@ -57,7 +57,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
     let whole: SequenceState;
     let partial: SequenceState;
 
-    /** Sequence 0 was checkpointed, went on, and came back. */
+    /** Captures sequence 0, continues it, and restores the partial state. */
     beforeEach(async () => {
       context = await newContext(layout);
       await prefill(context, 0, tokens);
@@ -68,14 +68,14 @@ describe.each(KINDS)('with a %s model', (kind) => {
     });
     afterEach(() => context.close());
 
-    it('a restored sequence continues with the logits of one that never went on', async () => {
+    it('a restored sequence continues with the logits of an uninterrupted sequence', async () => {
       expect((await context.positionRange(0)).last).toBe(LENGTH - 1);
       const straight = await newContext(layout);
       await prefill(straight, 0, tokens);
       const expected = await logitsAfter(straight);
       const actual = await logitsAfter(context);
       if (kind === 'sliding-window') {
-        // The cells of the window come back to other places.
+        // The restore puts the cells of the window at other places.
         expect(largestDifference(actual, expected)).toBeLessThan(PLACE_NOISE);
       } else {
         expect(differences(actual, expected)).toEqual([]);
@@ -83,14 +83,14 @@ describe.each(KINDS)('with a %s model', (kind) => {
       await straight.close();
     });
 
-    it('a restored sequence continues with the bits of a restored whole state', async () => {
+    it('a sequence continues with the same logits after the restore of a partial or a whole state', async () => {
       const other = await newContext(layout);
       await other.restoreSequence(0, whole);
       expect(differences(await logitsAfter(context), await logitsAfter(other))).toEqual([]);
       await other.close();
     });
 
-    it('the whole state of a restored sequence has the bytes that it had before', async () => {
+    it('a whole state captured after the restore has the same bytes as before', async () => {
       const again = await context.captureSequence(0, tokens);
       const name = `${kind}-${layout.kvLayout}-${layout.flashAttention}`;
       const bytes = await Promise.all(
@@ -105,7 +105,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
     });
   });
 
-  it('a state has the size that stateBytes returns, and a partial one is smaller unless the model is recurrent', async () => {
+  it('stateBytes() returns the size of a state, and a partial state is smaller (not if recurrent)', async () => {
     const context = await newContext();
     expect(await context.stateBytes(0)).toBe(0);
     expect(await context.stateBytes(0, { partial: true })).toBe(0);
@@ -124,7 +124,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
     await context.close();
   });
 
-  it('a partial state can be shared, and has no content after it is closed', async () => {
+  it('a partial state can be shared, and throws CLOSED after it is closed', async () => {
     const context = await newContext();
     await prefill(context, 0, tokens);
     const partial = await context.captureSequence(0, tokens, { partial: true });
@@ -139,7 +139,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
     await context.close();
   });
 
-  it('a file is refused: it would hold a part of a state', async () => {
+  it('a partial state cannot be written to a file', async () => {
     const context = await newContext();
     await prefill(context, 0, tokens);
     const partial = await context.captureSequence(0, tokens, { partial: true });
@@ -149,7 +149,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
     await context.close();
   });
 
-  it('a sequence is unchanged, empty or restored after an abort, and its position says which', async () => {
+  it('after an abort, a sequence is unchanged, empty or restored, and its last position shows which', async () => {
     const context = await newContext();
     await prefill(context, 0, tokens);
     const partial = await context.captureSequence(0, tokens, { partial: true });
@@ -182,11 +182,11 @@ describe.each(KINDS)('with a %s model', (kind) => {
     let context: Context;
     let straight: Float32Array[];
     beforeAll(async () => {
-      // The window cache grows with the number of sequences.
+      // The forks need the larger window cache of a context with more sequences.
       context = await newContext({ maxSequences: 8, flashAttention: false });
       await prefill(context, 0, tokens);
       straight = await logitsAfter(context);
-      // The same positions after other tokens have clearly different logits.
+      // After other tokens, the logits at the same positions must be clearly different.
       await prefill(context, 1, abandoned);
       await prefill(context, 1, tokens.subarray(0, LENGTH - abandoned.length), abandoned.length);
       expect(largestDifference(await logitsAfter(context, 1), straight)).toBeGreaterThan(10 * PLACE_NOISE);
@@ -203,7 +203,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
       const partial = await context.captureSequence(0, tokens, { partial: true });
       await context.copySequence(0, 1);
       await prefill(context, 0, abandoned.subarray(0, 40), LENGTH);
-      await context.copySequence(0, 2); // shares also the tokens that the restore removes from sequence 0
+      await context.copySequence(0, 2); // also shares the tokens that the restore removes from sequence 0
       await context.restoreSequence(0, partial);
       expect((await context.positionRange(1)).last).toBe(LENGTH - 1);
       expect((await context.positionRange(2)).last).toBe(LENGTH + 39);
@@ -217,7 +217,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
       expect(largestDifference(longer, await logitsAfter(context, 2, LENGTH + 40))).toBeLessThan(PLACE_NOISE);
     });
 
-    it('a fork can restore a checkpoint of its source, also after the source is gone', async () => {
+    it('a fork can restore a checkpoint of its source, and then works without the source', async () => {
       await prefill(context, 0, tokens);
       const partial = await context.captureSequence(0, tokens, { partial: true });
       await prefill(context, 0, abandoned, LENGTH);
@@ -257,7 +257,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
     await context.close();
   });
 
-  it('a state of another sequence with the same tokens is accepted in the split layout', async () => {
+  it('a partial state of another sequence with the same tokens is accepted in the split layout', async () => {
     const context = await newContext({ kvLayout: 'split', flashAttention: false });
     await prefill(context, 0, tokens);
     const expected = await logitsAfter(context);
@@ -290,7 +290,7 @@ describe('a partial state', () => {
     await model.close();
   });
 
-  it.each(['sliding-window', 'hybrid'] as const)('needs all its tokens in the sequence: %s', async (name) => {
+  it.each(['sliding-window', 'hybrid'] as const)('needs a sequence with all tokens of the state: %s', async (name) => {
     const { model, context, tokens } = await contextOf(name);
     await prefill(context, 0, tokens);
     const partial = await context.captureSequence(0, tokens, { partial: true });
@@ -315,7 +315,7 @@ describe('a partial state', () => {
     await model.close();
   });
 
-  it('of another kind of context is refused, and the sequence stays as it is', async () => {
+  it('of a context with incompatible options is refused, and the sequence stays unchanged', async () => {
     const { model, context, tokens } = await contextOf('hybrid');
     await prefill(context, 0, tokens);
     const partial = await context.captureSequence(0, tokens, { partial: true });
@@ -326,7 +326,7 @@ describe('a partial state', () => {
     await model.close();
   });
 
-  it('empties its sequence if the sliding-window cache has no free cells for it', async () => {
+  it('empties the sequence if the sliding-window cache has no free cells for the state', async () => {
     const { model, context } = await contextOf('sliding-window', { microBatchSize: 64 });
     const { size } = model.info.vocabulary;
     const tokens = someTokens(200, size);
@@ -344,7 +344,7 @@ describe('a partial state', () => {
     await model.close();
   });
 
-  it('of a short sequence in a sliding window can be trimmed after a restore', async () => {
+  it('of a sequence shorter than the sliding window can be restored and then trimmed', async () => {
     const { model, context, tokens } = await contextOf('sliding-window');
     const short = tokens.subarray(0, 40);
     await prefill(context, 0, short);
@@ -360,7 +360,7 @@ describe('a partial state', () => {
 });
 
 describe('maxBytes', () => {
-  it('refuses a larger state with both sizes in the message, and leaves the sequence as it is', async () => {
+  it('refuses a larger state with both sizes in the message, and leaves the sequence unchanged', async () => {
     const model = await Model.load({ path: microModel('hybrid') });
     const context = await model.createContext({ kvCells: 256, batchSize: 64 });
     const tokens = someTokens(100, model.info.vocabulary.size);
