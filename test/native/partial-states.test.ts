@@ -105,7 +105,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
     });
   });
 
-  it('stateBytes() returns the size of a state, and a partial state is smaller (not if recurrent)', async () => {
+  it('stateBytes() returns the size of a state, and only recurrent models have large partial states', async () => {
     const context = await newContext();
     expect(await context.stateBytes(0)).toBe(0);
     expect(await context.stateBytes(0, { partial: true })).toBe(0);
