@@ -27,7 +27,10 @@ export interface StateCopierParts {
 /** Maximum time that a start waits for the save of another large template, because its disk may hang. */
 const MAX_WAIT_MS = 30_000;
 
-/** A failed copy is never an error, because the template can be prefilled instead. */
+/**
+ * Copies states, and counts their bytes as transfers. A failed copy is never an error, because the template can be
+ * prefilled instead.
+ */
 export class StateCopier {
   readonly #parts: StateCopierParts;
   readonly #maxWaitMs: number;
@@ -129,7 +132,7 @@ export class StateCopier {
     }
   }
 
-  /** @returns undefined if the start should not wait (any longer) */
+  /** @returns undefined after too long a wait, or if another restore may wait for the KV cells of this start */
   async #captureTransfer(
     owner: StateOwner,
     bytes: number | undefined,

@@ -3,7 +3,10 @@ import { LRUCache } from 'lru-cache';
 import type { SequenceState } from '../native/state.js';
 import { type StateTransfer, StateTransfers } from './state-transfers.js';
 
-/** `request`: of a single request that no later request is known to continue. */
+/**
+ * `template`: the prefix of all sessions with one system prompt and tools. `conversation`: the state of a session.
+ * `request`: the state of a single request, which no later request is known to continue.
+ */
 export type StateKind = 'request' | 'conversation' | 'template';
 
 /** Says how long a state is worth keeping. */
@@ -41,7 +44,7 @@ export interface StateStoreStatus extends StateCount {
   /** Budget: `cache.maxMemoryBytes`. */
   maxBytes: number;
   /**
-   * Bytes of states that are being captured, read or written, and are not in the store. Only one of these transfers at
+   * Bytes of states that are being captured, read, restored or written and are not in the store. One such transfer at
    * a time may exceed the budget.
    */
   transferBytes: number;
@@ -49,7 +52,7 @@ export interface StateStoreStatus extends StateCount {
   byKind: Record<StateKind, StateCount>;
 }
 
-/** The order in which states are dropped. A state displaces only states of its own or a lower rank. */
+/** The order in which states are dropped. A state displaces only states of its own or a lower rank, and no pinned ones. */
 const RANK = { request: 0, conversation: 1, template: 2, recent: 3, inProgress: 4, pinned: 5 } as const;
 
 /** A state that was used in this time is more likely to be used again than an idle one, ms. */
@@ -80,7 +83,7 @@ export class StateStore {
   });
   readonly #byKey = new Map<string, StoredState>();
   readonly #pinned = new Set<string>();
-  /** Bytes of dropped states that are still held. */
+  /** Bytes of dropped states that a restore or a write still holds. */
   #droppedBytes = 0;
   #closed = false;
 

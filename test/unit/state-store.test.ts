@@ -34,7 +34,7 @@ function openStore(maxBytes = 100) {
 
 const ELEVEN_MINUTES = 660_000;
 
-describe('the order of leaving', () => {
+describe('the order in which states are dropped', () => {
   /** The classes of states, the first to leave first. Each adds a state of 20 bytes that was last used at time 0. */
   function fill(store: StateStore, clock: { ms: number }) {
     const idle = [
@@ -55,7 +55,7 @@ describe('the order of leaving', () => {
     return { request, conversation, template, recent, inProgress, pinned };
   }
 
-  it('is one-off requests, idle conversations, idle templates, recently used states, turns in progress', () => {
+  it('begins with one-off requests, then idle conversations, idle templates, recently used states, turns in progress', () => {
     const { store, clock } = openStore(120);
     const all = fill(store, clock);
     const order: string[] = [];
@@ -86,7 +86,7 @@ describe('the order of leaving', () => {
     expect(added).toHaveLength(expected.length);
   });
 
-  it('is by last use within a class', () => {
+  it('is the order of last use within a class', () => {
     const { store } = openStore();
     const [a, b, c] = [stored('template', 40), stored('template', 40), stored('template', 40)];
     store.put(a);
@@ -169,7 +169,7 @@ describe('a state', () => {
     expect(store.put(other)).toBe(true);
   });
 
-  it('is freed when the kind is cleared or the store is closed; a closed store keeps nothing', () => {
+  it('is freed when its kind is cleared or the store is closed, and a closed store accepts no state', () => {
     const { store } = openStore();
     const [template, conversation] = [stored('template', 10), stored('conversation', 10)];
     store.put(template);
