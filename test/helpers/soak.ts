@@ -1,9 +1,18 @@
-// Fault tests run with few repetitions in `npm test` and with many in `npm run test:soak`.
+// Long tests run with few repetitions and a part of their variants in `npm test`, and completely in `npm run test:soak`.
+// That command runs test/soak and every test file that imports this file.
 import { appendFileSync } from 'node:fs';
 
 /** The number of repetitions: `full` in `npm run test:soak`, else `few`. */
 export function rounds(few: number, full: number): number {
   return process.env.LLAMA_HEADSTART_SOAK ? full : few;
+}
+
+/**
+ * The variants that a test runs: all of them in `npm run test:soak`, else only those that `isRepresentative` selects. These
+ * must include each kind at least once.
+ */
+export function variants<T>(all: readonly T[], isRepresentative: (variant: T, index: number) => boolean): T[] {
+  return all.filter((variant, index) => rounds(0, 1) === 1 || isRepresentative(variant, index));
 }
 
 /** Counts tries and failures for the last line of `npm run test:soak`. */

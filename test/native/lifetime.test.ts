@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { CLEAN, runChild } from '../helpers/children.js';
 import { microModel } from '../helpers/models.js';
 import { temporaryDirectory } from '../helpers/native.js';
+import { rounds } from '../helpers/soak.js';
 
 const directory = await temporaryDirectory();
 const path = microModel('dense');
@@ -38,11 +39,11 @@ const WORKS = [
   'close',
 ];
 /** The number of rounds for work whose faults appear only at rare moments. */
-const ROUNDS: Record<string, number> = { close: 8 };
+const ROUNDS: Record<string, number> = { close: rounds(3, 8) };
 
 describe.each(WORKS)('with work in progress: %s', (work) => {
   it('process.exit() ends the process without a crash or output', async () => {
-    for (let round = 0; round < (ROUNDS[work] ?? 2); round++) {
+    for (let round = 0; round < (ROUNDS[work] ?? rounds(1, 2)); round++) {
       const [now, later] = await Promise.all([child(work, 'exit'), child(work, 'exit a turn later')]);
       expect(now).toEqual(CLEAN);
       expect(later).toEqual(CLEAN);

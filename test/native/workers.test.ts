@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import { CLEAN, runChild } from '../helpers/children.js';
 import { microModel } from '../helpers/models.js';
 import { temporaryDirectory } from '../helpers/native.js';
+import { rounds } from '../helpers/soak.js';
 
 const path = microModel('dense');
 const directory = await temporaryDirectory();
@@ -32,7 +33,7 @@ it.each([
   ['the process can exit while workers that close their objects are terminated', 'exit while workers end'],
   ['the main thread continues while a worker decodes and is terminated', 'main and worker at once'],
 ])('%s', async (_, scenario) => {
-  for (let round = 0; round < 2; round++) {
+  for (let round = 0; round < rounds(1, 2); round++) {
     expect(await runChild('native/children/workers.mjs', [scenario, path, directory])).toEqual(CLEAN);
   }
 });

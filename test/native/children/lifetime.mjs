@@ -1,8 +1,9 @@
 // lifetime.mjs WORK END MODEL DIRECTORY: starts the work WORK (see WORKS), then ends the process in the way END (see
 // ENDS) while the work is in progress.
 import { truncateSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { Model, SequenceState } from 'llama-headstart/native';
+import { Model, SequenceState, systemInfo } from 'llama-headstart/native';
 
 const [work, end, path, directory] = process.argv.slice(2);
 
@@ -71,9 +72,9 @@ const WORKS = {
     const { FileHash } = await import('llama-headstart/internal');
     const file = join(directory, `${process.pid}.hole`);
     writeFileSync(file, '');
-    truncateSync(file, 2 ** 26); // a sparse file, which uses no disk space
+    truncateSync(file, 2 ** 25); // a sparse file, which uses no disk space
     for (let round = 0; round < 3; round++) {
-      void new FileHash().add(file, [{ offset: 0, length: 2 ** 26 }]).catch(() => {});
+      void new FileHash().add(file, [{ offset: 0, length: 2 ** 25 }]).catch(() => {});
     }
   },
   async tokenize() {
@@ -87,10 +88,12 @@ const WORKS = {
   },
 };
 
-// The package's listener was registered first, so this listener runs after the package has stopped all its threads.
-const { addon } = await import('llama-headstart/internal');
-addon();
-process.on('exit', () => addon().park() || process.stderr.write('threads were still running at the end'));
+// The package's listener was registered first, so this listener runs after the package has stopped all its threads. The
+// addon comes from the module cache, because an import of `llama-headstart/internal` takes longer than most of the work.
+systemInfo(); // loads the addon
+const { cache } = createRequire(import.meta.url);
+const addon = Object.values(cache).find((module) => module.filename.endsWith('.node')).exports;
+process.on('exit', () => addon.park() || process.stderr.write('threads were still running at the end'));
 
 const ENDS = {
   exit: () => process.exit(0),

@@ -21,10 +21,14 @@ async function prepared(path) {
   return { model, context: await model.createContext({ kvCells: 4096, batchSize: 2048, maxSequences: 2 }) };
 }
 
+/** A state of this length takes little time to compute, and is large enough to be captured, restored and written slowly. */
+const STATE_LENGTH = 500;
+const stateTokens = tokens.subarray(0, STATE_LENGTH);
+
 async function captured(path) {
   const { context } = await prepared(path);
-  await context.decode(batch(0, LENGTH));
-  return context.captureSequence(0, tokens);
+  await context.decode(batch(0, STATE_LENGTH));
+  return context.captureSequence(0, stateTokens);
 }
 
 const newFile = (directory, name) => join(directory, `${process.pid}-${threadId}-${name}.kv`);
@@ -56,14 +60,14 @@ const WORK = {
   },
   async capture(path) {
     const { context } = await prepared(path);
-    await context.decode(batch(0, LENGTH));
+    await context.decode(batch(0, STATE_LENGTH));
     parentPort.postMessage('begun');
-    for (;;) (await context.captureSequence(0, tokens)).close();
+    for (;;) (await context.captureSequence(0, stateTokens)).close();
   },
   async restore(path) {
     const { context } = await prepared(path);
-    await context.decode(batch(0, LENGTH));
-    const state = await context.captureSequence(0, tokens);
+    await context.decode(batch(0, STATE_LENGTH));
+    const state = await context.captureSequence(0, stateTokens);
     parentPort.postMessage('begun');
     for (;;) {
       await context.restoreSequence(1, state);
