@@ -16,6 +16,7 @@ import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { temporaryDirectory } from '../helpers/agents.js';
 import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
+import { variants } from '../helpers/soak.js';
 
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
 const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((name) => name.endsWith('.jinja'));
@@ -34,6 +35,18 @@ const SYSTEM_PROMPT_IN_USER_TURN = ['google-gemma-2-2b-it.jinja', 'mistralai-Mis
 
 /** With these chat templates, a prompt without a system prompt and tools begins with the user's message. */
 const NOTHING_SHARED_WITHOUT_SYSTEM_PROMPT = ['Reka-Edge.jinja'];
+
+/** The number of tests that each chat template has. */
+const TESTS = 4;
+
+/** The chat templates for test `number`. In `npm test`, each usual chat template has one of the tests. */
+const templatesFor = (number: number) =>
+  variants(
+    CHAT_TEMPLATES,
+    (file, index) =>
+      index % TESTS === number ||
+      [...SYSTEM_PROMPT_IN_USER_TURN, ...NOTHING_SHARED_WITHOUT_SYSTEM_PROMPT].includes(file),
+  );
 
 let model: Model;
 
@@ -103,7 +116,7 @@ describe('the chat templates of llama.cpp', () => {
     expect(CHAT_TEMPLATES.length).toBeGreaterThanOrEqual(70);
   });
 
-  it.each(CHAT_TEMPLATES)(
+  it.each(templatesFor(0))(
     '%s: all conversations begin with the template, which contains system prompt and tools',
     async (file) => {
       const renderer = rendererFor(file);
@@ -116,19 +129,19 @@ describe('the chat templates of llama.cpp', () => {
     },
   );
 
-  it.each(CHAT_TEMPLATES)('%s: the template contains a system prompt without tools', async (file) => {
+  it.each(templatesFor(1))('%s: the template contains a system prompt without tools', async (file) => {
     const text = await textOf(await checkBoundary(rendererFor(file), { systemPrompt: SYSTEM_PROMPT }));
     expect(text).toContain(SYSTEM_PROMPT.slice(0, SYSTEM_PROMPT_IN_USER_TURN.includes(file) ? -20 : undefined));
   });
 
-  it.each(CHAT_TEMPLATES)('%s: the template contains tools without a system prompt', async (file) => {
+  it.each(templatesFor(2))('%s: the template contains tools without a system prompt', async (file) => {
     const text = await textOf(await checkBoundary(rendererFor(file), { tools: TOOLS }));
     for (const { name } of TOOLS) {
       expect(text).toContain(name);
     }
   });
 
-  it.each(CHAT_TEMPLATES)(
+  it.each(templatesFor(3))(
     '%s: without system prompt and tools, the template has tokens or a reason why it has none',
     async (file) => {
       const { tokens, reason } = await checkBoundary(rendererFor(file), {});

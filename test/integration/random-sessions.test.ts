@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, NOTHING_HELD, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { NOT_OBSERVED, type Observe, replay, runProgram, stepsOf } from '../helpers/random-sessions.js';
 import { type Row, withLogits, withRows } from '../helpers/reproducible.js';
+import { variants } from '../helpers/soak.js';
 
 // To try other random sessions:
 // LLAMA_HEADSTART_RANDOM_SEED=7 LLAMA_HEADSTART_RANDOM_STEPS=200 npm test -- random-sessions
@@ -76,37 +77,48 @@ const AGENTS: [title: string, settings: AgentSettings, comparison: Comparison][]
   ['reproducible mode, a hybrid model', { ...EXACTLY, name: 'hybrid' }, TO_THE_BIT],
 ];
 
-describe.each(AGENTS)('with %s', (_, settings, { observe, compare }) => {
-  it(`many random sessions give the same replies as each session alone (seed ${seed})`, {
-    timeout: 600_000,
-  }, async () => {
-    const directory = await temporaryDirectory();
-    const agent = await startAgent({ ...settings, cacheDir: directory });
-    const programs = Array.from({ length: PROGRAMS }, (_unused, index) =>
-      runProgram(agent, { seed: seed * 1000 + index, steps, directory, observe }),
-    );
-    const histories = (await Promise.all(programs)).flat();
-    await agent.templateCache.clear();
-    const collected = () => {
-      collectGarbage(); // the programs leave some sessions open
-      return agent.health();
-    };
-    await expect.poll(collected, { timeout: 20_000 }).toMatchObject({ ...NOTHING_HELD, savedBytes: 0 });
+/** In `npm test`, these agents represent both layouts, both modes and all kinds of memory. */
+const REPRESENTATIVES = [
+  'the unified layout',
+  'the split layout',
+  'reproducible mode, a sliding-window model',
+  'reproducible mode, a hybrid model',
+];
 
-    const alone = await startAgent(settings);
-    let compared = 0;
-    for (const history of histories) {
-      const expected = await replay(alone, history, observe);
-      for (const [index, { outcome }] of stepsOf(history).entries()) {
-        if (outcome === NOT_OBSERVED) {
-          continue;
-        }
-        compared++;
-        if (!compare(outcome, expected[index])) {
-          break;
+describe.each(variants(AGENTS, ([title]) => REPRESENTATIVES.includes(title)))(
+  'with %s',
+  (_, settings, { observe, compare }) => {
+    it(`many random sessions give the same replies as each session alone (seed ${seed})`, {
+      timeout: 600_000,
+    }, async () => {
+      const directory = await temporaryDirectory();
+      const agent = await startAgent({ ...settings, cacheDir: directory });
+      const programs = Array.from({ length: PROGRAMS }, (_unused, index) =>
+        runProgram(agent, { seed: seed * 1000 + index, steps, directory, observe }),
+      );
+      const histories = (await Promise.all(programs)).flat();
+      await agent.templateCache.clear();
+      const collected = () => {
+        collectGarbage(); // the programs leave some sessions open
+        return agent.health();
+      };
+      await expect.poll(collected, { timeout: 20_000 }).toMatchObject({ ...NOTHING_HELD, savedBytes: 0 });
+
+      const alone = await startAgent(settings);
+      let compared = 0;
+      for (const history of histories) {
+        const expected = await replay(alone, history, observe);
+        for (const [index, { outcome }] of stepsOf(history).entries()) {
+          if (outcome === NOT_OBSERVED) {
+            continue;
+          }
+          compared++;
+          if (!compare(outcome, expected[index])) {
+            break;
+          }
         }
       }
-    }
-    expect(compared).toBeGreaterThan(steps);
-  });
-});
+      expect(compared).toBeGreaterThan(steps);
+    });
+  },
+);
