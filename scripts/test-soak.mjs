@@ -1,13 +1,18 @@
-// `npm run test:soak [-- vitest arguments]`: runs the fault tests of test/soak with their full counts, which takes
-// several minutes. The last line has the number of tries and the number of failures.
+// `npm run test:soak [-- vitest arguments]`: runs the fault tests of test/soak, and all other tests that `npm test`
+// shortens, with their full counts and all their variants. This takes about half an hour. With files among the
+// arguments, runs only these files. The last line has the number of tries and the number of failures.
 
-import { isMain, runMain } from '../bin/lib/run.mjs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { isMain, root, runMain } from '../bin/lib/run.mjs';
 import { runWithTallies, sumOf } from './lib/tallies.mjs';
 import { setup } from './setup.mjs';
 
 async function main() {
   const { microModels } = await setup({ microModels: true, quiet: true });
-  const args = ['test/soak', '--testTimeout=1800000', ...process.argv.slice(2)];
+  const given = process.argv.slice(2);
+  const files = given.some((argument) => argument.startsWith('test/')) ? [] : longTests();
+  const args = [...files, '--testTimeout=1800000', ...given];
   const { code, tallies } = await runWithTallies(args, {
     LLAMA_HEADSTART_MICRO_MODELS: microModels ?? '',
     LLAMA_HEADSTART_TEST_MODEL: '',
@@ -15,6 +20,14 @@ async function main() {
   });
   process.stdout.write(`${summary(tallies)}\n`);
   process.exitCode = code;
+}
+
+/** Returns the test files that have a longer form: those that import test/helpers/soak.ts. */
+function longTests() {
+  return readdirSync(join(root, 'test'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.test.ts'))
+    .map((name) => join('test', name))
+    .filter((name) => readFileSync(join(root, name), 'utf8').includes("from '../helpers/soak.js'"));
 }
 
 /** @param {import('./lib/tallies.mjs').Tally[]} tallies */

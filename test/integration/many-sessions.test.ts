@@ -6,6 +6,10 @@ import { CLEAN, runChild } from '../helpers/children.js';
 import { until, watchBatches } from '../helpers/event-loop.js';
 import { microModel } from '../helpers/models.js';
 import { numberedPrompt } from '../helpers/prompts.js';
+import { rounds } from '../helpers/soak.js';
+
+/** More sessions than sequences. */
+const SESSIONS = rounds(16, 32);
 
 describe('an agent with many sessions', () => {
   it('gives a sequence to waiting sessions in the order of their requests', async () => {
@@ -32,8 +36,8 @@ describe('an agent with many sessions', () => {
       kvCells: 65536,
     });
     const batches = watchBatches();
-    const sessions = await Promise.all(Array.from({ length: 260 }, () => agent.createSession()));
-    const all = await Promise.all(sessions.map((session) => session.send('Hello', { maxTokens: 40 })));
+    const sessions = await Promise.all(Array.from({ length: rounds(80, 260) }, () => agent.createSession()));
+    const all = await Promise.all(sessions.map((session) => session.send('Hello', { maxTokens: rounds(16, 40) })));
     expect(all.every(({ usage }) => usage.outputTokens > 0)).toBe(true);
     expect(batches.maxSequences).toBeGreaterThan(32);
   });
@@ -67,9 +71,9 @@ describe('an agent with many sessions', () => {
     await Promise.all(others);
   });
 
-  it('finishes the turns of hundreds of sessions with KV cells for two sessions', async () => {
+  it('finishes the turns of a hundred sessions with KV cells for two sessions', async () => {
     const agent = await startAgent({ nSeqMax: 252, contextSize: 256, batchSize: 512, systemPrompt: 'You are brief.' });
-    const sessions = await Promise.all(Array.from({ length: 260 }, () => agent.createSession()));
+    const sessions = await Promise.all(Array.from({ length: rounds(100, 260) }, () => agent.createSession()));
     const all = await Promise.all(sessions.map((session) => session.send('Hello', { maxTokens: 12 })));
     expect(all.every(({ usage }) => usage.outputTokens > 0)).toBe(true);
     expect(agent.health()).toMatchObject({ queueLength: 0, activeSessions: 0 });
@@ -119,7 +123,7 @@ describe('an agent with many sessions', () => {
   });
 
   it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
-    'finishes the turns of 32 sessions of the %s model, although evicted states get no memory',
+    'finishes the turns of many sessions of the %s model, although evicted states get no memory',
     async (name) => {
       const agent = await startAgent({
         name,
@@ -130,7 +134,9 @@ describe('an agent with many sessions', () => {
         cacheDir: await temporaryDirectory(),
       });
       const sessions = await Promise.all(
-        Array.from({ length: 32 }, (_, number) => agent.createSession({ systemPrompt: numberedPrompt(number % 3) })),
+        Array.from({ length: SESSIONS }, (_, number) =>
+          agent.createSession({ systemPrompt: numberedPrompt(number % 3) }),
+        ),
       );
       const usages = await Promise.all(
         sessions.map(async (session) => {
@@ -139,7 +145,7 @@ describe('an agent with many sessions', () => {
         }),
       );
       expect(usages.every(({ outputTokens }) => outputTokens > 0)).toBe(true);
-      expect(sessions.map(({ messages }) => messages.length)).toEqual(Array(32).fill(4));
+      expect(sessions.map(({ messages }) => messages.length)).toEqual(Array(SESSIONS).fill(4));
       await Promise.all(sessions.map((session) => session.close()));
       await agent.templateCache.clear();
       expect(agent.health()).toMatchObject({ ...NOTHING_HELD, savedBytes: 0, templateCache: { residentTemplates: 0 } });

@@ -12,13 +12,16 @@ import { type MicroModelName, microModel } from '../helpers/models.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { numberedPrompt } from '../helpers/prompts.js';
 import { type ExactReply, exactReply, runConcurrently, runSequentially } from '../helpers/reproducible.js';
-import { Tally } from '../helpers/soak.js';
+import { rounds, Tally, variants } from '../helpers/soak.js';
 
 const namedModels = process.env.LLAMA_HEADSTART_REPRODUCIBLE_MODELS?.split(',');
-const MODELS = (namedModels ?? (REPRODUCIBLE_MODELS as MicroModelName[]).map(microModel)).map(
+/** In `npm test`, these models represent quantized weights and all kinds of memory. */
+const REPRESENTATIVES: readonly MicroModelName[] = ['wide-q4_k', 'sliding-window', 'hybrid'];
+const microModels = variants(REPRODUCIBLE_MODELS as MicroModelName[], (name) => REPRESENTATIVES.includes(name));
+const MODELS = (namedModels ?? microModels.map(microModel)).map(
   (source) => [basename(source, '.gguf'), source] as const,
 );
-const SESSIONS = Number(process.env.LLAMA_HEADSTART_REPRODUCIBLE_SESSIONS ?? 12);
+const SESSIONS = Number(process.env.LLAMA_HEADSTART_REPRODUCIBLE_SESSIONS ?? rounds(10, 12));
 const TURNS = 2;
 
 const settings = (more: AgentSettings): AgentSettings => ({

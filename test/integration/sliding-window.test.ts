@@ -8,6 +8,7 @@ import { type AgentSettings, EXACT, NOTHING_HELD, replies, startAgent } from '..
 import { someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
 import { numberedPrompt } from '../helpers/prompts.js';
+import { rounds } from '../helpers/soak.js';
 
 /** The size of the micro model's window, in tokens. */
 const WINDOW = 64;
@@ -136,7 +137,7 @@ describe('sessions of a sliding-window model', () => {
     const agent = await startAgent({ ...SETTINGS, maxResidentTemplates: 2, nSeqMax: 5 });
     const cold = await coldRuns();
     const open: Session[] = [];
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < rounds(3, 5); round++) {
       const chosen = [cold[round % 4], cold[round % 4], cold[(round + 1) % 4]] as ColdRun[];
       const started = await Promise.all(chosen.map(({ systemPrompt }) => agent.createSession({ systemPrompt })));
       expect(await converse(started)).toEqual(chosen.map(({ turns }) => turns.map(({ text }) => text)));
@@ -169,7 +170,7 @@ describe('resident templates of a sliding-window model', () => {
      * change it more.
      */
     const firstOf = async (session: Session) => {
-      const { logProbabilities } = await session.send(LONG, { maxTokens: 80, logProbabilities: 1 });
+      const { logProbabilities } = await session.send(LONG, { maxTokens: rounds(20, 80), logProbabilities: 1 });
       await session.close();
       return logProbabilities?.[0]?.logProbability ?? Number.NaN;
     };

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { type AgentSettings, startAgent } from '../helpers/agents.js';
 import { call, lamp, ONE_CALL, openSession, vendoredTemplate } from '../helpers/lamp.js';
 import { likelyCalls, likelyText } from '../helpers/likely-text.js';
+import { variants } from '../helpers/soak.js';
 
 describe('the choice of tools', () => {
   it('may name a tool', async () => {
@@ -42,7 +43,8 @@ describe('the choice of tools', () => {
 });
 
 describe('a reply that exceeds the length that trigger patterns search', () => {
-  it.each(['openai-gpt-oss-120b', 'meta-llama-Llama-3.1-8B-Instruct'])(
+  const files = ['openai-gpt-oss-120b', 'meta-llama-Llama-3.1-8B-Instruct'];
+  it.each(variants(files, (file) => file === 'meta-llama-Llama-3.1-8B-Instruct'))(
     'continues without a grammar, with %s',
     async (file) => {
       const agent = await startAgent({ chatTemplate: vendoredTemplate(file), contextSize: 8192 });
