@@ -104,6 +104,7 @@ common_chat_templates_inputs inputsFrom(const RenderRequest & request) {
     inputs.json_schema = request.schemaJson;
     inputs.reasoning_format =
         request.reasoningFormat == "none" ? COMMON_REASONING_FORMAT_NONE : COMMON_REASONING_FORMAT_AUTO;
+    inputs.force_pure_content = request.textOnly;
     return inputs;
 }
 
@@ -121,6 +122,7 @@ RenderRequest renderRequestFrom(Napi::Object request) {
     result.parallelToolCalls = guard::optionalBoolean(request, "parallelToolCalls", false);
     result.schemaJson = guard::optionalString(request, "jsonSchema", "");
     result.reasoningFormat = guard::optionalString(request, "reasoningFormat", "auto");
+    result.textOnly = guard::optionalBoolean(request, "textOnly", false);
     requireChoice("toolChoice", result.toolChoice, {"auto", "required", "none"});
     requireChoice("reasoningFormat", result.reasoningFormat, {"auto", "none"});
     guard::requireShallowJson(result.schemaJson, "jsonSchema");

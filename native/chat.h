@@ -18,6 +18,7 @@ struct RenderRequest {
     bool parallelToolCalls = false;
     std::string schemaJson;  // the JSON Schema of the reply's text, or ""
     std::string reasoningFormat = "auto";
+    bool textOnly = false;
 };
 
 struct Rendered {

@@ -129,6 +129,12 @@ export interface RenderRequest {
    * `auto`: the parser separates reasoning from the reply's text. `none`: reasoning stays in the text. @default 'auto'
    */
   reasoningFormat?: 'auto' | 'none';
+  /**
+   * Do not derive a reply format from the chat template, which takes most of the time of a render. The grammar is then empty, and the
+   * parser returns the whole reply as text. llama.cpp also leaves out the changes of messages that some chat templates need (gpt-oss's,
+   * for example), so that the prompt may differ. @default false
+   */
+  textOnly?: boolean;
 }
 
 /** A conversation as the model reads it, and the format of the reply. */

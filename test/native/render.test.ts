@@ -33,6 +33,14 @@ describe('render', () => {
     expect(await promptOf({ messages, addGenerationPrompt: false })).not.toContain('assistant');
   });
 
+  it('writes the same prompt without a reply format if only the text is requested', async () => {
+    const whole = await model.render({ messages: hi, tools: [tool], toolChoice: 'required' });
+    const { prompt, grammar, generationPrompt } = await model.render({ messages: hi, tools: [tool], textOnly: true });
+    expect(prompt).toBe(whole.prompt);
+    expect(generationPrompt).toBe(whole.generationPrompt);
+    expect([whole.grammar === '', grammar]).toEqual([false, '']);
+  });
+
   it('writes the tools, and returns whether the chat template supports tools', async () => {
     const rendered = await model.render({ messages: hi, tools: [tool] });
     expect(rendered.supportsTools).toBe(true);
@@ -106,6 +114,7 @@ describe('an invalid request', () => {
 
   it('is refused if its options have a wrong type', async () => {
     expect(await render({ messages: hi, addGenerationPrompt: 1 })).toBe('INVALID_ARGUMENT');
+    expect(await render({ messages: hi, textOnly: 'no' })).toBe('INVALID_ARGUMENT');
     expect(await render({ messages: hi, reasoning: 'no' })).toBe('INVALID_ARGUMENT');
     expect(await render({ messages: hi, chatTemplate: 5 })).toBe('INVALID_ARGUMENT');
   });

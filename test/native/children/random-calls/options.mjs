@@ -114,6 +114,7 @@ export function renderRequest(args) {
         toolChoice: () => chance.pick(['auto', 'required', 'none']),
         parallelToolCalls: () => chance.happens(0.5),
         jsonSchema: () => args.schema(),
+        textOnly: () => chance.happens(0.5),
         reasoningFormat: () => chance.pick(['auto', 'none']),
       },
       0.2,
