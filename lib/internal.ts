@@ -82,6 +82,7 @@ export {
   type ToolDefinition,
 } from './prompt/renderer.js';
 export { schemaForms } from './prompt/schema-forms.js';
+export { type PromptSpans, type Span, SpanFinder } from './prompt/span-finder.js';
 export { type Boundary, findBoundary, findBoundaryWithHint } from './prompt/template-boundary.js';
 export { Templates } from './prompt/templates.js';
 export { stableToolOrder } from './prompt/tool-order.js';

@@ -2,7 +2,7 @@
 import { HeadstartError } from '../errors.js';
 import type { Model, RenderedPrompt } from '../native/model.js';
 import { type ChatMessage, toOpenAiMessage, toOpenAiTool } from './messages.js';
-import type { ReplyOptions, TemplateSource, ToolDefinition } from './renderer.js';
+import type { TemplateSource, TextOptions, ToolDefinition } from './renderer.js';
 import { requireShownMessages } from './shown-messages.js';
 import { ToolForms } from './tool-forms.js';
 
@@ -88,7 +88,7 @@ export class ChatTemplate {
     source: TemplateSource,
     messages: readonly ChatMessage[],
     tools: readonly ToolDefinition[],
-    options: ReplyOptions = {},
+    options: TextOptions = {},
   ): Promise<RenderedPrompt> {
     const forms = this.#toolForms[source.systemPrompt === undefined ? 'alone' : 'withSystemPrompt'];
     const write = () => this.#write(source, messages, tools, { ...options, shownTools: forms.shown(tools) });
@@ -118,9 +118,9 @@ export class ChatTemplate {
     source: TemplateSource,
     messages: readonly ChatMessage[],
     tools: readonly ToolDefinition[],
-    options: ReplyOptions & { shownTools?: readonly ToolDefinition[] | undefined },
+    options: TextOptions & { shownTools?: readonly ToolDefinition[] | undefined },
   ): Promise<RenderedPrompt> {
-    const { toolChoice, parallelToolCalls, jsonSchema, reasoning, shownTools } = options;
+    const { toolChoice, parallelToolCalls, jsonSchema, reasoning, addGenerationPrompt, textOnly, shownTools } = options;
     const system = source.systemPrompt === undefined ? [] : [{ role: 'system', content: source.systemPrompt }];
     const rendering = this.#model.render({
       messages: [...system, ...messages.map(toOpenAiMessage)],
@@ -131,6 +131,8 @@ export class ChatTemplate {
       ...(parallelToolCalls !== undefined && { parallelToolCalls }),
       ...(jsonSchema !== undefined && { jsonSchema }),
       ...(reasoning !== undefined && { reasoning }),
+      ...(addGenerationPrompt !== undefined && { addGenerationPrompt }),
+      ...(textOnly !== undefined && { textOnly }),
     });
     return rendering.catch((error: unknown) => {
       throw asSchemaError(error);
@@ -138,7 +140,8 @@ export class ChatTemplate {
   }
 }
 
-async function unlessRefused<T>(rendering: Promise<T>): Promise<T | undefined> {
+/** The result of a render; undefined if the chat template refuses the conversation. */
+export async function unlessRefused<T>(rendering: Promise<T>): Promise<T | undefined> {
   try {
     return await rendering;
   } catch (error) {

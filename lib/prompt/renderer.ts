@@ -44,11 +44,26 @@ export interface ReplyOptions {
   reasoning?: boolean | undefined;
 }
 
-export interface Prompt {
+/** The options of a render without tokens. */
+export interface TextOptions extends ReplyOptions {
+  /** Whether the prompt ends with the generation prompt. @default true */
+  addGenerationPrompt?: boolean | undefined;
+  /** See `RenderRequest.textOnly`: quick, but the text may differ from that of a prompt. @default false */
+  textOnly?: boolean | undefined;
+}
+
+/** The text of a prompt. */
+export interface RenderedText {
   text: string;
-  tokens: Int32Array;
   /** The generation prompt: the end of `text`, with which the reply begins. */
   opening: string;
+}
+
+export interface TokenizedPrompt extends RenderedText {
+  tokens: Int32Array;
+}
+
+export interface Prompt extends TokenizedPrompt {
   /** The grammar and parser of the reply. */
   format: ReplyFormat;
 }
@@ -100,22 +115,38 @@ export class Renderer {
    * @throws HeadstartError as {@link Renderer.requireMessages}, {@link Model.render} and {@link Model.tokenize}.
    */
   async prompt(source: TemplateSource, messages: readonly ChatMessage[], options: ReplyOptions = {}): Promise<Prompt> {
-    await this.requireMessages();
-    const { tools = [], systemPrompt } = source;
-    const describesTools = tools.length > 0 && (await this.#chatTemplate.describesTools(systemPrompt !== undefined));
-    const guard = this.#plainText.guard();
-    const guardedSource = guardSource(source, guard);
-    const hasGuardedSource = guard.isUsed;
-    const guardedMessages = messages.map((message) => guardMessage(message, guard));
-    const rendered = await this.#render(guardedSource, guardedMessages, describesTools, options);
-    const pieces = guard.split(rendered.prompt);
+    const { rendered, describesTools, hasGuardedSource, ...prompt } = await this.#tokenized(source, messages, options);
+    const { tools = [] } = source;
     const isPlain = !hasGuardedSource && tools.length === 0 && !changesFormat(options);
-    return {
-      text: pieces.map(({ text }) => text).join(''),
-      tokens: await this.#tokens(pieces),
-      opening: rendered.generationPrompt,
-      format: isPlain ? rendered : await this.#formats.find(tools, describesTools, options),
-    };
+    return { ...prompt, format: isPlain ? rendered : await this.#formats.find(tools, describesTools, options) };
+  }
+
+  /**
+   * The prompt without its reply format.
+   *
+   * @throws HeadstartError as {@link Renderer.prompt}.
+   */
+  async tokens(
+    source: TemplateSource,
+    messages: readonly ChatMessage[],
+    options: TextOptions = {},
+  ): Promise<TokenizedPrompt> {
+    const { text, tokens, opening } = await this.#tokenized(source, messages, options);
+    return { text, tokens, opening };
+  }
+
+  /**
+   * The prompt without tokens and reply format.
+   *
+   * @throws HeadstartError as {@link Renderer.requireMessages} and {@link Model.render}.
+   */
+  async text(
+    source: TemplateSource,
+    messages: readonly ChatMessage[],
+    options: TextOptions = {},
+  ): Promise<RenderedText> {
+    const { pieces, rendered } = await this.#pieces(source, messages, options);
+    return { text: textOf(pieces), opening: rendered.generationPrompt };
   }
 
   /** Tokenizes a text that is not a prompt, without BOS. The text of a control token becomes plain text. */
@@ -133,11 +164,33 @@ export class Renderer {
     return format.preservedTokens.length === 0 ? NO_TOKENS : this.#plainText.tokensOf(format.preservedTokens);
   }
 
+  async #tokenized(source: TemplateSource, messages: readonly ChatMessage[], options: TextOptions) {
+    const { pieces, ...rest } = await this.#pieces(source, messages, options);
+    return {
+      ...rest,
+      text: textOf(pieces),
+      tokens: await this.#tokens(pieces),
+      opening: rest.rendered.generationPrompt,
+    };
+  }
+
+  async #pieces(source: TemplateSource, messages: readonly ChatMessage[], options: TextOptions) {
+    await this.requireMessages();
+    const { tools = [], systemPrompt } = source;
+    const describesTools = tools.length > 0 && (await this.#chatTemplate.describesTools(systemPrompt !== undefined));
+    const guard = this.#plainText.guard();
+    const guardedSource = guardSource(source, guard);
+    const hasGuardedSource = guard.isUsed;
+    const guardedMessages = messages.map((message) => guardMessage(message, guard));
+    const rendered = await this.#render(guardedSource, guardedMessages, describesTools, options);
+    return { pieces: guard.split(rendered.prompt), rendered, describesTools, hasGuardedSource };
+  }
+
   async #render(
     source: TemplateSource,
     messages: readonly ChatMessage[],
     describesTools: boolean,
-    { parallelToolCalls, reasoning }: ReplyOptions,
+    { parallelToolCalls, reasoning, addGenerationPrompt, textOnly }: TextOptions,
   ) {
     const { tools = [] } = source;
     const render = (conversation: readonly ChatMessage[]) =>
@@ -148,6 +201,8 @@ export class Renderer {
         {
           parallelToolCalls,
           reasoning,
+          addGenerationPrompt,
+          textOnly,
           ...(tools.length > 0 && { toolChoice: 'none' }), // no grammar here: ReplyFormats makes it from other schemas
         },
       );
@@ -181,6 +236,10 @@ export class Renderer {
 /** Whether these options need another reply format than the one that the render of the prompt returns. */
 function changesFormat({ toolChoice = 'auto', jsonSchema }: ReplyOptions): boolean {
   return toolChoice !== 'auto' || jsonSchema !== undefined;
+}
+
+function textOf(pieces: readonly PromptPiece[]): string {
+  return pieces.map(({ text }) => text).join('');
 }
 
 function isAboutCalls(message: ChatMessage): boolean {
