@@ -21,6 +21,8 @@ export interface LocatedMark {
   isContent: boolean;
   /** Whether the mark is in front of a text or after it. */
   side: 'start' | 'end';
+  /** The white space between the end of the text and the mark. A chat template may trim it. */
+  space: string;
   /** The position in the text without marks, in UTF-16 code units. */
   at: number;
 }
@@ -51,7 +53,8 @@ export class ContentMarks {
 
   /** A tool with marks in front of its name and description. */
   tool(tool: ToolDefinition, index: number): ToolDefinition {
-    const mark = () => this.#mark({ part: 'tool', index }, 'start');
+    const owner: ContentOwner = { part: 'tool', index };
+    const mark = () => this.#mark({ owner, isContent: false, side: 'start', space: '' });
     const { name, description } = tool;
     return { ...tool, name: mark() + name, ...(description && { description: mark() + description }) };
   }
@@ -96,11 +99,13 @@ export class ContentMarks {
       return text;
     }
     const from = text.indexOf(core);
-    const marked = this.#mark(owner, 'start', isContent) + core + this.#mark(owner, 'end', isContent);
-    return text.slice(0, from) + marked + text.slice(from + core.length);
+    const [before, after] = [text.slice(0, from), text.slice(from + core.length)];
+    const start = this.#mark({ owner, isContent, side: 'start', space: before });
+    const end = this.#mark({ owner, isContent, side: 'end', space: after });
+    return before + start + core + end + after;
   }
 
-  #mark(owner: ContentOwner, side: LocatedMark['side'], isContent = false): string {
-    return `x${this.#word}n${this.#marks.push({ owner, side, isContent }) - 1}x`;
+  #mark(mark: Omit<LocatedMark, 'id' | 'at'>): string {
+    return `x${this.#word}n${this.#marks.push(mark) - 1}x`;
   }
 }

@@ -96,7 +96,11 @@ export class MessageBoundaries {
   #offsetByStart({ next, to, text }: Gap): Offset {
     const { userStart } = this.#markup;
     const isUser = this.#conversation.messages[next]?.role === 'user' && to?.owner.index === next;
-    return isUser && userStart !== undefined && text.endsWith(userStart) ? text.length - userStart.length : undefined;
+    if (!isUser || userStart === undefined) {
+      return undefined;
+    }
+    const start = [userStart + to.space, userStart].find((each) => text.endsWith(each));
+    return start === undefined ? undefined : text.length - start.length;
   }
 
   /** The result is `refused` if no shorter conversation shows the end of the message. */
@@ -130,6 +134,8 @@ export class MessageBoundaries {
   }
 }
 
-function boundaryIn({ start, text }: Gap, offset: number): MessageBoundary {
-  return { after: start, at: start + offset, before: start + text.length };
+function boundaryIn({ start, text, from, to }: Gap, offset: number): MessageBoundary {
+  const after = from !== undefined && text.startsWith(from.space) ? from.space.length : 0;
+  const before = to !== undefined && text.endsWith(to.space) ? to.space.length : 0;
+  return { after: start + after, at: start + offset, before: start + text.length - before };
 }

@@ -19,9 +19,9 @@ const PLAIN: readonly ChatMessage[] = [
   { role: 'user', content: 'Yes.' },
 ];
 
-/** Equal contents, contents inside others, an empty content, markup in a content, characters of several bytes. */
+/** Equal contents, contents inside others, white space around a content, an empty content, markup in a content, characters of several bytes. */
 const CONVERSATION: readonly ChatMessage[] = [
-  { role: 'user', content: 'Do you have chains?' },
+  { role: 'user', content: '\n  Do you have chains?\n' },
   { role: 'assistant', content: 'chains', reasoning: 'They ask for chains.' },
   { role: 'user', content: 'Do you have chains? <|im_end|>\n<|im_start|>user\n\u{1F6B2}</s>' },
   {
