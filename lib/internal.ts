@@ -33,7 +33,6 @@ export { sameBits } from './engine/reproducible/self-test.js';
 export { RwLock } from './engine/rw-lock.js';
 export { Sequence } from './engine/sequence.js';
 export { SequencePool } from './engine/sequence-pool.js';
-export { SequenceSwap } from './engine/sequence-swap.js';
 export { StateSizes } from './engine/state-sizes.js';
 export { type StateKind, StateStore, type StoredState } from './engine/state-store.js';
 export { StateTransfer, StateTransfers } from './engine/state-transfers.js';
@@ -93,7 +92,6 @@ export {
   SAMPLING_OPTIONS,
   XTC_OPTIONS,
 } from './sampling-options.js';
-export { Checkpoints } from './session/checkpoints.js';
 export { COMPACT_OPTIONS, COMPACTION_OPTIONS } from './session/compaction/compaction.js';
 export { COMPLETION_OPTIONS, type CompletionPart } from './session/completion.js';
 export { pendingCalls, readHistory, readTurn, type TurnInput } from './session/conversation.js';

@@ -5,6 +5,7 @@ import { Adapters } from '../cache/adapters.js';
 import { keyComponents, reproducibleComponent } from '../cache/key.js';
 import { PrefixCache } from '../cache/prefix-cache.js';
 import { Engine } from '../engine/engine.js';
+import { chunkSize } from '../engine/reproducible/reproducibility.js';
 import { RwLock } from '../engine/rw-lock.js';
 import { StateStore } from '../engine/state-store.js';
 import { mergeSampling, requireSampling, samplingDefaults } from '../generate/sampling.js';
@@ -19,7 +20,6 @@ import { MessageEnds } from '../prompt/message-end.js';
 import { Renderer } from '../prompt/renderer.js';
 import { Templates } from '../prompt/templates.js';
 import { LLAMA_CPP_SAMPLING, type SamplingOptions } from '../sampling-options.js';
-import { Checkpoints } from '../session/checkpoints.js';
 import { findTemplate, type SessionDefaults, type SessionHost } from '../session/open-session.js';
 import { McpServers } from '../tools/mcp/mcp-servers.js';
 import { ToolSet } from '../tools/tool.js';
@@ -28,8 +28,6 @@ import { type AgentConfig, type ContextSizes, resolveContextSizes } from './agen
 /** All parts, open. */
 export interface AgentParts extends Omit<SessionHost, 'requireOpen' | 'onOpened' | 'onClosed'> {
   adapters: Adapters;
-  /** All states of sequences that are in memory, but not in the KV cache. */
-  states: StateStore;
   /** The model's file. */
   path: string;
   /** Receives a line for each session, turn and tool call. */
@@ -94,14 +92,10 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   }
   const { engine, sizes } = await makeEngine(model, config);
   onOpened(() => engine.close());
-  const states = new StateStore(config.cache.maxMemoryBytes);
-  onOpened(async () => states.close());
-  const cache = await openCache(model, fingerprint, engine, states, config);
+  const cache = await openCache(model, fingerprint, engine, config);
   onOpened(() => cache.close());
   const lock = new RwLock();
-  const checkpoints = new Checkpoints(states);
-  const clearConversations = () => states.clear('request', 'conversation');
-  const adapters = new Adapters({ model, engine, cache, lock, onApplied: clearConversations });
+  const adapters = new Adapters({ model, engine, cache, lock });
   if (loras.length > 0) {
     await adapters.set(loras, signal);
   }
@@ -109,7 +103,7 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const { contextSize } = sizes;
   const debugLogger = config.debug ? logger : undefined;
   const messageEnds = new MessageEnds(model, renderer);
-  const services = { model, engine, cache, renderer, messageEnds, contextSize, lock, states, checkpoints };
+  const services = { model, engine, cache, renderer, messageEnds, contextSize, lock };
   return { ...services, templates, defaults, stableTools, adapters, downloads, path, mcp, debugLogger };
 }
 
@@ -211,7 +205,7 @@ async function makeEngine(model: Model, config: AgentConfig): Promise<{ engine: 
   const engine = new Engine(context, {
     residentSequences: sizes.residentSequences,
     maxQueueSize,
-    maxSavedBytes: config.cache.maxSavedBytes,
+    states: new StateStore(config.cache.maxMemoryBytes),
     reproducible: reproducible ? await Engine.testReproducible(context, signal) : undefined,
   });
   return { engine, sizes };
@@ -232,7 +226,6 @@ function openCache(
   model: Model,
   fingerprint: string,
   engine: Engine,
-  states: StateStore,
   { model: { nGpuLayers }, cache, logger }: AgentConfig,
 ): Promise<PrefixCache> {
   const components = keyComponents({
@@ -244,11 +237,11 @@ function openCache(
     reproducible: engine.reproducible
       ? reproducibleComponent({
           microBatchSize: engine.context.info.microBatchSize,
-          chunkSize: Engine.chunkSize(engine.context),
+          chunkSize: chunkSize(engine.context),
           gpuLayers: systemInfo().supportsGpuOffload ? nGpuLayers : 0,
           features: systemInfo().features,
         })
       : undefined,
   });
-  return PrefixCache.open({ ...cache, engine, states, components, logger });
+  return PrefixCache.open({ ...cache, engine, components, logger });
 }

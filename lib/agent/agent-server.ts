@@ -214,14 +214,14 @@ export class AgentServer {
 
   /** The current state of the agent: queue, sessions, KV cells, tokens per second. */
   health(): AgentHealth {
-    const { engine, states, path } = this.#parts;
+    const { engine, path } = this.#parts;
     return {
       status: this.#closing === undefined ? 'ok' : 'closing',
       uptimeMs: performance.now() - this.#since,
       model: path,
       openSessions: this.#sessions.size,
       ...engine.status(),
-      states: states.status(),
+      states: engine.states.store.status(),
       templateCache: this.templateCache.stats(),
     };
   }
@@ -244,12 +244,11 @@ export class AgentServer {
 
   async #closeParts(): Promise<void> {
     this.#closed.abort();
-    const { cache, engine, model, states, mcp } = this.#parts;
+    const { cache, engine, model, mcp } = this.#parts;
     await closeAll([
       () => Promise.all(this.#sessions.all().map((session) => session.close())),
       () => mcp.close(),
       () => cache.close(),
-      () => states.close(),
       () => engine.close(),
       () => model.close(),
       () => this.#stopLogging(),

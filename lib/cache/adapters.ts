@@ -17,8 +17,6 @@ interface AdaptersParts {
   engine: Engine;
   cache: PrefixCache;
   lock: RwLock;
-  /** Called after other adapters were applied. Must drop the states that were computed with the earlier adapters. */
-  onApplied: () => void;
 }
 
 /** Sets the LoRA adapters of an engine's context, and drops all states that were computed with other adapters. */
@@ -57,14 +55,10 @@ export class Adapters {
   }
 
   async #apply(loras: { adapter: LoraAdapter; contentHash: string; scale: number }[]): Promise<void> {
-    const { engine, cache, onApplied } = this.#parts;
+    const { engine, cache } = this.#parts;
     await engine.context.setLoras(loras.map(({ adapter, scale }) => ({ adapter, scale })));
     cache.setLora(loraComponent(loras));
-    while (engine.sessions.evictIdle()) {
-      // The next turn of each evicted session computes its state again.
-    }
-    engine.swap.clear();
-    onApplied();
+    engine.discardSessions();
   }
 }
 

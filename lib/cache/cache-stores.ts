@@ -27,7 +27,8 @@ export interface CacheStores {
 }
 
 export function createStores(options: PrefixCacheOptions, stats: StatsCounter): CacheStores {
-  const { engine, states, logger, dir, maxDiskBytes, maxEntries, maxAgeMs, maxResidentCells } = options;
+  const { engine, logger, dir, maxDiskBytes, maxEntries, maxAgeMs, maxResidentCells } = options;
+  const states = engine.states.store;
   const residents = new ResidentTemplates(engine, maxResidentCells, () => stats.evictions.resident++);
   const disk = typeof dir === 'string' ? openDisk(dir, options.minFreeDiskBytes, stats, logger) : undefined;
   const cumulative = disk && new CumulativeCounts(disk.directory);

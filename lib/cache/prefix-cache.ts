@@ -1,19 +1,21 @@
 import { combinedSignal, throwIfAborted } from '../abort.js';
 import type { Engine } from '../engine/engine.js';
 import type { Sequence } from '../engine/sequence.js';
-import type { StateStore } from '../engine/state-store.js';
 import { HeadstartError } from '../errors.js';
 import { forgivingLogger, type Logger } from '../logger.js';
 import { SequenceState } from '../native/state.js';
 import type { CacheOptions } from './cache-options.js';
 import { type CacheStores, createStores, readPins } from './cache-stores.js';
+import { CandidateLoader } from './candidate-loader.js';
 import { DirectoryWatcher } from './disk/directory-watcher.js';
 import type { DiskStore } from './disk/disk-store.js';
 import { publish } from './events.js';
 import { type KeyComponents, type Keyring, Keyrings } from './key.js';
 import { PrefillEstimate } from './prefill-estimate.js';
+import { PrefixIndex } from './prefix-index.js';
 import { type StartReport, startReport } from './start-report.js';
 import type { Filled, StartRequest } from './start-request.js';
+import { StateCopier } from './state-copier.js';
 import { StatsCounter } from './statistics.js';
 import { TemplateLoader } from './template-loader.js';
 
@@ -25,8 +27,6 @@ export interface PrefixCacheOptions
   > {
   /** The context that templates are computed in. */
   engine: Engine;
-  /** Keeps the states of templates in memory. It belongs to the caller. */
-  states: StateStore;
   /** Everything besides the tokens that changes KV bytes: see `keyComponents`. */
   components: KeyComponents;
   /** The cache directory. If null or absent, templates are kept in this process only. */
@@ -75,6 +75,10 @@ const MAX_RESERVED_BYTES = 256 * 1024 ** 2;
 export class PrefixCache {
   readonly stores: CacheStores;
   readonly stats = new StatsCounter();
+  /** @internal */
+  readonly index: PrefixIndex;
+  /** @internal */
+  readonly candidates: CandidateLoader;
   readonly #options: PrefixCacheOptions;
   readonly #loader: TemplateLoader;
   readonly #prefillEstimate: PrefillEstimate;
@@ -88,10 +92,16 @@ export class PrefixCache {
     this.#keyrings = new Keyrings(components);
     this.#prefillEstimate = options.prefillEstimate ?? new PrefillEstimate();
     this.stores = createStores(options, this.stats);
+    const copier = new StateCopier({ engine, states: this.stores.states, logger });
+    this.index = new PrefixIndex({ ...this.stores, engine });
+    this.candidates = new CandidateLoader({ ...this.stores, engine, copier });
     this.#loader = new TemplateLoader({
       ...this.stores,
       engine,
       logger,
+      index: this.index,
+      copier,
+      candidates: this.candidates,
       prefillEstimate: this.#prefillEstimate,
       nearest: reuse !== 'exact',
     });

@@ -2,20 +2,23 @@
 // prefill. If several starts in this or other processes need the same template, one of them computes it and the others
 // wait.
 import type { Engine } from '../engine/engine.js';
-import type { StoredState } from '../engine/state-store.js';
 import type { Logger } from '../logger.js';
 import { sameTokens } from '../tokens.js';
 import type { CacheStores } from './cache-stores.js';
+import type { CandidateLoader } from './candidate-loader.js';
 import { type EntryLock, waitForLock } from './disk/entry-lock.js';
-import { findNearest, type NearestTemplate, usableTokens } from './find-nearest.js';
 import { InFlight } from './in-flight.js';
 import type { PrefillEstimate } from './prefill-estimate.js';
+import type { PrefixIndex } from './prefix-index.js';
 import type { Filled, StartRequest } from './start-request.js';
-import { type CopiedState, StateCopier } from './state-copier.js';
+import type { CopiedState, StateCopier } from './state-copier.js';
 
 export interface TemplateLoaderParts extends CacheStores {
   engine: Engine;
   prefillEstimate: PrefillEstimate;
+  index: PrefixIndex;
+  copier: StateCopier;
+  candidates: CandidateLoader;
   /** Whether a start may reuse a prefix of another template. */
   nearest: boolean;
   logger: Logger | undefined;
@@ -33,7 +36,7 @@ export class TemplateLoader {
 
   constructor(parts: TemplateLoaderParts) {
     this.#parts = parts;
-    this.#copier = new StateCopier(parts);
+    this.#copier = parts.copier;
   }
 
   /** Resolves when the starts in progress have ended. */
@@ -125,7 +128,7 @@ export class TemplateLoader {
     const begin = performance.now();
     const { prefillMs = 0, state } = stored;
     const bytes = state.byteLength;
-    const failure = await this.#restoreStored(request, stored);
+    const failure = await this.#parts.candidates.restoreStored(request, stored);
     if (failure !== undefined) {
       states.drop(stored);
       return failure;
@@ -160,12 +163,6 @@ export class TemplateLoader {
     disk.touch(key);
     prefillEstimate.noteRestore(tokens.length, performance.now() - begin);
     return { source: 'disk', cache: 'hit', cachedTokens: tokens.length, bytes, prefillMs };
-  }
-
-  /** Restores a state of the store into the sequence. @returns the reason if the restore failed */
-  async #restoreStored(request: StartRequest, stored: StoredState): Promise<string | undefined> {
-    const release = this.#parts.states.hold(stored);
-    return this.#copier.restore(request, stored.state).finally(release);
   }
 
   /** Prefills. If another process is prefilling the same template, first waits for its entry, within a time limit. */
@@ -228,94 +225,16 @@ export class TemplateLoader {
    * @returns undefined if there is no such prefix or it could not be restored; the sequence is then empty
    */
   async #fromNearest(request: StartRequest): Promise<Omit<Filled, 'prefillMs'> | undefined> {
-    const { engine, residents, states, disk } = this.#parts;
-    const { keyring, sequence, tokens } = request;
-    const search = { keyring, template: tokens, canTrim: engine.canTrim };
-    await disk?.index.readTail();
-    // Cells of a sliding window that sequences share are never freed, so only stored states are used there.
-    const nearest = await findNearest(search, engine.hasWindow ? [] : residents.values(), states, disk);
-    if (nearest === undefined) {
-      return undefined;
-    }
-    const bytes = await this.#loadNearest(nearest, request);
-    if (bytes === undefined) {
-      await sequence.clear();
+    const { engine, index, candidates } = this.#parts;
+    const { keyring, tokens } = request;
+    const nearest = await index.nearestTemplate({ group: keyring.group, tokens, canTrim: engine.canTrim });
+    const bytes = nearest && (await candidates.load(nearest, request));
+    if (nearest === undefined || nearest.source === 'sequence' || bytes === undefined) {
       return undefined;
     }
     const end = nearest.shared === nearest.tokens ? 'ends there' : 'differs from there on';
     const reason = `the template has no entry: it shares ${nearest.shared} of its ${tokens.length} tokens with a cached template of ${nearest.tokens} tokens, which ${end}`;
     return { source: nearest.source, cache: 'prefix', cachedTokens: nearest.shared, bytes, reason };
-  }
-
-  /**
-   * @returns the number of bytes that were read; undefined if the restore failed, after which the sequence may contain
-   * tokens
-   */
-  async #loadNearest(nearest: NearestTemplate, request: StartRequest): Promise<number | undefined> {
-    const bytes = await this.#copyNearest(nearest, request);
-    if (bytes === undefined || nearest.shared === nearest.tokens) {
-      return bytes;
-    }
-    return (await request.sequence.trim(nearest.shared)) ? bytes : undefined;
-  }
-
-  /** Brings the whole nearest template into the sequence. @returns as {@link #loadNearest} */
-  async #copyNearest(nearest: NearestTemplate, request: StartRequest): Promise<number | undefined> {
-    const { residents, states } = this.#parts;
-    if (nearest.source === 'resident') {
-      if (residents.get(nearest.resident.key) !== nearest.resident) {
-        return undefined; // it was evicted while files were read
-      }
-      await residents.fork(nearest.resident, request.sequence);
-      return 0;
-    }
-    if (nearest.source === 'disk') {
-      return this.#restoreNearest(nearest, request);
-    }
-    const { stored } = nearest;
-    if (!states.has(stored)) {
-      return undefined;
-    }
-    const bytes = stored.state.byteLength;
-    return (await this.#restoreStored(request, stored)) === undefined ? bytes : undefined;
-  }
-
-  /**
-   * Restores an entry that was found in the index, unless its tokens differ from those in the index.
-   *
-   * @returns as {@link #loadNearest}
-   */
-  async #restoreNearest(
-    nearest: NearestTemplate & { source: 'disk' },
-    request: StartRequest,
-  ): Promise<number | undefined> {
-    const { disk, engine } = this.#parts;
-    const { keyring, tokens, signal } = request;
-    const { entry } = nearest;
-    if (disk === undefined) {
-      return undefined;
-    }
-    const read = await this.#copier.read(request, entry.bytes, () => disk.readEntry(entry, signal));
-    if (typeof read === 'string') {
-      return undefined;
-    }
-    const { state, transfer } = read;
-    try {
-      const entryTokens = state.tokens;
-      const search = { keyring, template: tokens, canTrim: engine.canTrim };
-      const isAsIndexed =
-        keyring.keyOf(entryTokens) === entry.key &&
-        usableTokens(search, entryTokens) === nearest.shared &&
-        entryTokens.length === nearest.tokens;
-      if (!isAsIndexed) {
-        return undefined;
-      }
-      disk.touch(entry.key);
-      const bytes = state.byteLength;
-      return (await this.#copier.restore(request, state, transfer)) === undefined ? bytes : undefined;
-    } finally {
-      transfer.end();
-    }
   }
 
   /** Decodes the template from position `from` on. Cuts the prefill at breakpoints. */

@@ -5,11 +5,13 @@ import type { Context } from '../native/context.js';
 import { CellWaitQueue } from './cell-wait-queue.js';
 import type { Decoded, DecodeRequest, PrefillOptions } from './decode-request.js';
 import { EngineContext } from './engine-context.js';
+import { chunkSize, Reproducibility } from './reproducible/reproducibility.js';
 import { type BatchInvariance, testReproducible } from './reproducible/self-test.js';
 import { Scheduler } from './scheduler.js';
 import { Sequence, type SequenceOptions } from './sequence.js';
 import { SequencePool } from './sequence-pool.js';
-import { SequenceSwap } from './sequence-swap.js';
+import { SequenceStates } from './sequence-states.js';
+import { StateStore } from './state-store.js';
 import { WindowBudget } from './window-budget.js';
 
 /** Options of an engine. */
@@ -18,8 +20,8 @@ export interface EngineOptions {
   residentSequences?: number;
   /** Maximum sessions that wait for a sequence. Further ones fail with `QUEUE_FULL`. @default no limit */
   maxQueueSize?: number | undefined;
-  /** Memory budget for the states of sessions that hold no sequence (evicted, forked, restored), in bytes. @default 268435456 (256 MiB) */
-  maxSavedBytes?: number | undefined;
+  /** Keeps the states of evicted sequences. @default keeps none */
+  states?: StateStore | undefined;
   /**
    * Makes replies the same to the bit, whatever other requests are decoded. Pass the result of
    * {@link Engine.testReproducible}. The context must have split streams and flash attention off.
@@ -29,10 +31,10 @@ export interface EngineOptions {
   reproducible?: BatchInvariance | undefined;
 }
 
-const DEFAULT_SWAP_BYTES = 256 * 1024 ** 2;
-
-/** With `reproducible`: number of tokens after which prompts are cut. */
-const CHUNK_TOKENS = 128;
+/**
+ * A state is kept if decoding its tokens again would take more than this many times as long as copying it out and in.
+ */
+const MIN_SPEEDUP = 2;
 
 /**
  * The age of resident templates. It is younger than every session, so that the prefill of a template never preempts a
@@ -83,11 +85,12 @@ export class Engine {
   readonly residents: SequencePool;
   /** @internal The budget of the sliding-window cache. */
   readonly window: WindowBudget;
-  /** @internal Keeps the states of evicted sessions, and restores them. */
-  readonly swap: SequenceSwap;
+  /** @internal The states of sequences. */
+  readonly states: SequenceStates;
+  /** The rules of `reproducible`, if it is on. */
+  readonly reproducible: Reproducibility | undefined;
   readonly #scheduler: Scheduler;
   readonly #cellQueue: CellWaitQueue;
-  readonly #invariance: BatchInvariance | undefined;
 
   /**
    * Tests whether a model computes the same bits alone and in a batch. Needs an empty context with split streams and flash
@@ -107,11 +110,11 @@ export class Engine {
     const ids = Array.from({ length: maxSequences }, (_, id) => id);
     const onIdle = () => this.#cellQueue.onReleased();
     this.#cellQueue = new CellWaitQueue(() => this.context.info.kvCells - this.usedCells);
-    this.#invariance = options.reproducible;
-    this.context = new EngineContext(context, onIdle, this.reproducible);
+    this.context = new EngineContext(context, onIdle, options.reproducible !== undefined);
+    this.states = new SequenceStates(options.states ?? new StateStore(0));
     this.sessions = new SequencePool(ids.slice(0, sessionCount), {
       onIdle,
-      onEvict: (sequence) => this.swap.swapOut(sequence),
+      onEvict: (sequence) => this.#swapOut(sequence),
       maxQueueSize: options.maxQueueSize,
     });
     this.residents = new SequencePool(ids.slice(sessionCount), { onIdle, firstAge: RESIDENT_AGE });
@@ -127,40 +130,19 @@ export class Engine {
       // Recurrent states take no cells, and each split stream has its own.
       freeCells: () => sharedCells - this.usedCells,
       canEverFit: (tokens) => context.model.recurrent || tokens <= context.info.kvCellsPerSequence,
-      chunkSize: this.reproducible ? Engine.chunkSize(context) : undefined,
-      batchInvariance: () => this.batchInvariance,
+      chunkSize: options.reproducible === undefined ? undefined : chunkSize(context),
+      batchInvariance: () => this.reproducible?.batchInvariance,
     });
-    this.swap = new SequenceSwap(
-      {
-        context: this.context,
-        usedCells: () => this.usedCells,
-        canTrim: this.canTrim,
-        reproducible: this.reproducible,
-        hasWindow: this.hasWindow,
-        promptMsPerToken: () => this.#scheduler.throughput.promptMsPerToken,
-        decode: (request) => this.decode(request),
-        withCells: (attempt, signal, sequence) => this.withCells(attempt, signal, sequence),
-      },
-      options.maxSavedBytes ?? DEFAULT_SWAP_BYTES,
-    );
-  }
-
-  /** With `reproducible`: number of tokens after which prompts are cut, counted from their start. */
-  static chunkSize({ info }: Pick<Context, 'info'>): number {
-    return Math.min(CHUNK_TOKENS, info.batchSize, info.microBatchSize);
-  }
-
-  /** Whether replies are the same to the bit, whatever other requests are decoded. */
-  get reproducible(): boolean {
-    return this.#invariance !== undefined;
-  }
-
-  /**
-   * With `reproducible`: which requests may share a batch. With LoRA adapters it is `none`, because the self-test ran
-   * without them.
-   */
-  get batchInvariance(): BatchInvariance | undefined {
-    return this.reproducible && this.context.isAdapted ? 'none' : this.#invariance;
+    const host = {
+      context: this.context,
+      states: this.states,
+      canTrim: this.canTrim,
+      hasWindow: this.hasWindow,
+      decode: (request: DecodeRequest) => this.decode(request),
+      withCells: <T>(attempt: () => Promise<T>, signal: AbortSignal | undefined, sequence: Sequence) =>
+        this.withCells(attempt, signal, sequence),
+    };
+    this.reproducible = options.reproducible && new Reproducibility(host, options.reproducible);
   }
 
   /**
@@ -241,17 +223,26 @@ export class Engine {
     }
   }
 
+  /** Evicts all idle sequences of sessions and drops all states of sequences. Call it when other adapters are applied. */
+  discardSessions(): void {
+    while (this.sessions.evictIdle(undefined, false)) {
+      // The evicted sessions later compute their states again.
+    }
+    this.states.store.clear('request', 'conversation');
+  }
+
   /** The current load of the engine. */
   status(): EngineStatus {
     const { kvCells } = this.context.info;
     const used = this.usedCells;
     const { decodes, decodedTokens } = this.context.counters();
+    const { byKind } = this.states.store.status();
     return {
       queueLength: this.sessions.queueLength + this.#scheduler.waiting,
       activeSessions: this.sessions.busyCount,
       heldSequences: this.sessions.leased.size,
       kvCells: { total: kvCells, used, free: Math.max(0, kvCells - used) },
-      savedBytes: this.swap.bytes,
+      savedBytes: byKind.conversation.bytes + byKind.request.bytes,
       tokensPerSecond: this.#scheduler.throughput.tokensPerSecond(),
       decodes,
       decodedTokens,
@@ -263,8 +254,8 @@ export class Engine {
     this.sessions.close();
     this.residents.close();
     this.#scheduler.close();
+    this.states.store.close();
     this.#cellQueue.close(() => new HeadstartError('CLOSED', 'Expected an open engine, but it was closed'));
-    this.swap.close();
     await this.context.close();
   }
 
@@ -275,6 +266,28 @@ export class Engine {
   #evictIdle(): boolean {
     const isFreed = ({ pinned, hasUnsharedCells }: Sequence) => !pinned && hasUnsharedCells;
     return this.residents.evictIdle(isFreed) || this.sessions.evictIdle() || this.residents.evictIdle();
+  }
+
+  /** Keeps the contents of a sequence that is about to be evicted, if restoring them later is worthwhile. */
+  #swapOut(sequence: Sequence): void {
+    if (sequence.length <= sequence.templateLength) {
+      return; // an earlier state may still be swapped out
+    }
+    if (this.reproducible !== undefined) {
+      this.reproducible.swapOut(sequence);
+    } else if (this.#isWorthSaving(sequence)) {
+      this.states.swapOut(sequence, true);
+    } else {
+      this.states.dropSwapped(sequence);
+    }
+  }
+
+  #isWorthSaving({ length, templateLength }: Sequence): boolean {
+    const replayMs = (length - templateLength) * this.#scheduler.throughput.promptMsPerToken;
+    const { captures, captureMs } = this.context.counters();
+    // The estimate assumes that this state is about as large as earlier ones.
+    const copyMs = captures === 0 ? 1 : (2 * captureMs) / captures;
+    return replayMs > MIN_SPEEDUP * copyMs;
   }
 
   #ageOf(sequence: Sequence): number {

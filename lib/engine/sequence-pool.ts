@@ -47,6 +47,11 @@ export class SequencePool {
     return this.#leased;
   }
 
+  /** Whether an id is free, so that a lease evicts no sequence. */
+  get hasFreeId(): boolean {
+    return this.#free.length > 0;
+  }
+
   /** The number of callers that wait for an id. */
   get queueLength(): number {
     return this.#waiting.length;
@@ -107,6 +112,20 @@ export class SequencePool {
     return true;
   }
 
+  /**
+   * Evicts an idle sequence, and gives its id and its tokens to an empty sequence without an id. Nothing is copied or
+   * removed in the KV cache.
+   */
+  takeOver(idle: Sequence, sequence: Sequence): void {
+    this.#requireOpen();
+    this.#leased.delete(idle);
+    this.#options.onEvict?.(idle);
+    idle.moveTo(sequence);
+    idle.notifyEvicted();
+    sequence.age = this.#nextAge++;
+    this.#leased.add(sequence);
+  }
+
   /** Marks a sequence as just used. Its next work gets a new age. */
   touch(sequence: Sequence): void {
     if (this.#leased.delete(sequence)) {
@@ -134,23 +153,31 @@ export class SequencePool {
   }
 
   /**
-   * Evicts the least recently used idle sequence. Pinned sequences are evicted last. Returns false if no sequence can be
-   * evicted.
+   * Evicts one idle sequence: first those of one-off requests, last pinned ones, and among these the least recently
+   * used. Returns false if no sequence can be evicted.
    *
    * @param accept restricts which sequences may be evicted. @default all
+   * @param keepsContents whether `onEvict` is called, so that the contents can be kept. @default true
    */
-  evictIdle(accept: (sequence: Sequence) => boolean = () => true): boolean {
-    const idle = [...this.#leased].filter((sequence) => !sequence.busy && accept(sequence));
-    const evicted = idle.find(({ pinned }) => !pinned) ?? idle[0];
+  evictIdle(accept: (sequence: Sequence) => boolean = () => true, keepsContents = true): boolean {
+    const evicted = this.nextEvicted(accept);
     if (evicted === undefined) {
       return false;
     }
     this.#leased.delete(evicted);
-    this.#options.onEvict?.(evicted);
+    if (keepsContents) {
+      this.#options.onEvict?.(evicted);
+    }
     const id = evicted.leave();
     evicted.notifyEvicted();
     this.#assignNext(id);
     return true;
+  }
+
+  /** The sequence that {@link evictIdle} would evict now. */
+  nextEvicted(accept: (sequence: Sequence) => boolean = () => true): Sequence | undefined {
+    const idle = [...this.#leased].filter((sequence) => !sequence.busy && accept(sequence));
+    return idle.find(({ kind }) => kind === 'request') ?? idle.find(({ pinned }) => !pinned) ?? idle[0];
   }
 
   close(): void {

@@ -1,12 +1,46 @@
 import type { SequenceState } from '../native/state.js';
 import type { EngineContext } from './engine-context.js';
-import { PrefillLog } from './reproducible/prefill-log.js';
+import { type PrefillChunk, PrefillLog } from './reproducible/prefill-log.js';
+import type { StateKind, StoredState } from './state-store.js';
 
 export interface SequenceOptions {
   /** Number of tokens at the start that a template provides. If the sequence holds no others, its state is not kept. */
   templateLength?: number | undefined;
+  /** @default 'conversation' */
+  kind?: StateKind | undefined;
   /** Called after the engine has evicted the sequence. */
   onEvicted?: (() => void) | undefined;
+}
+
+/** The contents of a sequence that was evicted or copied. */
+export interface SwappedContents {
+  tokens: Int32Array;
+  /** See {@link Sequence.group}. */
+  group: string;
+  /** The batches in which the tokens were decoded; empty if they were not recorded. */
+  chunks: readonly PrefillChunk[];
+  /** The state, if it was captured and fitted into the store. The store may have dropped it since. */
+  stored: StoredState | undefined;
+  /** Whether they were copied from another sequence or from a file. */
+  isCopy: boolean;
+  /** Settles when the capture of the state has ended, successfully or not. */
+  ready: Promise<unknown>;
+}
+
+/**
+ * The two checkpoints of a conversation. The chat template decides which one the next turn can continue from. If the
+ * template leaves out the reasoning of earlier turns, the next prompt differs from the current one after the message
+ * that began the current turn. If the template repeats all steps of a turn, the next prompt also contains the newest
+ * tool result.
+ */
+export interface SequenceCheckpoints {
+  /** Captured at the message that began the newest turn. */
+  turn?: StoredState | undefined;
+  /**
+   * Captured at the newest tool result of that turn. Before the first result: an older checkpoint, which is used if the
+   * turn is aborted.
+   */
+  step?: StoredState | undefined;
 }
 
 /**
@@ -19,14 +53,24 @@ export interface SequenceOptions {
 export class Sequence {
   /** Number of tokens at the start that a template provides. */
   readonly templateLength: number;
+  /** The key group of the tokens: see `groupOf`. Tokens of one group are never used for another. Set while empty. */
+  group = '';
+  /** How long the tokens are worth keeping: see {@link StateKind}. */
+  kind: StateKind;
   /** Whether the sequence is in use. Only idle sequences are evicted. */
   busy = true;
+  /** Whether a turn is in progress. While it waits, for example for a tool, the sequence is not busy. */
+  inProgress = false;
   /** Whether the sequence is evicted only after all idle sequences of its pool that are not pinned. */
   pinned = false;
   /** Order of arrival of the current work: smaller is older. The pool assigns it when it is first read. */
   age: number | undefined;
   /** The batches in which the tokens were decoded. Present with `reproducible`. */
   readonly log: PrefillLog | undefined;
+  /** The contents that were swapped out when the sequence was evicted, until they are swapped in. */
+  swapped: SwappedContents | undefined;
+  /** Checkpoints of earlier positions, for memory that cannot be trimmed. */
+  checkpoints: SequenceCheckpoints = {};
   readonly #context: EngineContext;
   readonly #onEvicted: (() => void) | undefined;
   #id: number | undefined;
@@ -40,9 +84,10 @@ export class Sequence {
   /** Tokens in front of this position have no cell in a sliding-window cache: see {@link cellsInWindow}. */
   #windowStart = 0;
 
-  constructor(context: EngineContext, { templateLength = 0, onEvicted }: SequenceOptions = {}) {
+  constructor(context: EngineContext, { templateLength = 0, kind = 'conversation', onEvicted }: SequenceOptions = {}) {
     this.#context = context;
     this.templateLength = templateLength;
+    this.kind = kind;
     this.#onEvicted = onEvicted;
     this.log = context.keepsPrefillLog ? new PrefillLog() : undefined;
   }
@@ -100,6 +145,24 @@ export class Sequence {
     this.clear().catch(() => undefined); // calls run in order: the id is empty before its next owner uses it
     this.#id = undefined;
     return id;
+  }
+
+  /**
+   * @internal For the pool: gives id and tokens to another sequence, which is empty and has no id. This sequence is then
+   * as after an eviction.
+   */
+  moveTo(other: Sequence): void {
+    other.#id = this.#id;
+    other.#setContents(this.tokens, this.#windowStart);
+    other.group = this.group;
+    other.#share(this.#parent, this.#sharedLength);
+    for (const fork of [...this.#forks]) {
+      fork.#share(other, fork.#sharedLength);
+    }
+    this.#share(undefined, 0);
+    this.#id = undefined;
+    this.#length = 0;
+    this.#windowStart = 0;
   }
 
   /** @internal For the pool. */

@@ -1,5 +1,4 @@
 import { combinedSignal, eitherSignal } from '../abort.js';
-import { StateStore } from '../engine/state-store.js';
 import { HeadstartError } from '../errors.js';
 import { Generation } from '../generate/generation.js';
 import type { PartQueue } from '../generate/part-queue.js';
@@ -10,7 +9,6 @@ import { UsageCounter } from '../generate/usage-counter.js';
 import { boolean, group, type OptionsOf } from '../option-types.js';
 import { describe } from '../options.js';
 import type { SamplingOptions } from '../sampling-options.js';
-import { Checkpoints } from './checkpoints.js';
 import { ConversationSequence } from './conversation-sequence.js';
 import { GENERATION, type ResolvedGeneration, resolveGeneration } from './send-options.js';
 import type { SessionServices } from './session-setup.js';
@@ -45,9 +43,6 @@ export type CompletionPart =
       text: string;
     }
   | Omit<FinishPart, 'object'>;
-
-/** A completion keeps no checkpoints, because no later prompt continues it. */
-const NO_CHECKPOINTS = new Checkpoints(new StateStore(0));
 
 /**
  * Continues a text, without a chat template.
@@ -106,7 +101,7 @@ async function run(
 ): Promise<StreamEnd<CompletionPart, Completion>> {
   const { model, contextSize } = services;
   const { tokens, sampling, signal, usage, ...generation } = request;
-  const setup = { checkpoints: NO_CHECKPOINTS, template: new Int32Array(), useCache: false };
+  const setup = { kind: 'request', template: new Int32Array(), useCache: false } as const;
   const sequence = new ConversationSequence({ ...services, ...setup });
   const lock = new TurnLock(services.lock, sequence);
   const sampler = await makeSampler(model, sampling, {}, tokens);

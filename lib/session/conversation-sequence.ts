@@ -1,31 +1,27 @@
+import { PrefixLoader, type PrefixSetup } from '../cache/prefix-loader.js';
 import type { StartReport } from '../cache/start-report.js';
 import type { Decoded } from '../engine/decode-request.js';
 import type { Sequence } from '../engine/sequence.js';
-import type { SwappedSequence } from '../engine/swap-store.js';
+import type { ContentsCopy } from '../engine/sequence-states.js';
 import { HeadstartError } from '../errors.js';
 import type { ReplySequence, TokenChoice } from '../generate/reply-sequence.js';
 import { commonPrefixLength } from '../tokens.js';
-import { PrefixLoader, type SequenceSetup } from './prefix-loader.js';
 
 /**
  * The sequence of a conversation. While it is idle, the engine may evict it. The next prompt then leases an id again and
  * loads the longest known prefix.
  */
 export class ConversationSequence implements ReplySequence {
-  readonly #setup: SequenceSetup;
+  readonly #setup: PrefixSetup;
   readonly #sequence: Sequence;
   readonly #prefixLoader: PrefixLoader;
-  /**
-   * Whether the current turn has had an id. If the turn loses it, `maxQueueSize` does not apply to the next lease.
-   */
-  #inProgress = false;
   /** Whether a failure left unknown contents in the sequence. */
   #isUnknown = false;
 
-  constructor(setup: SequenceSetup) {
+  constructor(setup: PrefixSetup) {
     this.#setup = setup;
-    this.#sequence = setup.engine.createSequence({ templateLength: setup.template.length });
-    this.#prefixLoader = new PrefixLoader(setup, this.#sequence, this);
+    this.#sequence = setup.engine.createSequence({ templateLength: setup.template.length, kind: setup.kind });
+    this.#prefixLoader = new PrefixLoader(setup, this.#sequence);
   }
 
   /** While busy, the sequence cannot be evicted. */
@@ -33,16 +29,11 @@ export class ConversationSequence implements ReplySequence {
     return this.#sequence.busy;
   }
 
-  /** Whether a turn is in progress. */
-  get inProgress(): boolean {
-    return this.#inProgress;
-  }
-
   setBusy(busy: boolean): void {
     if (busy) {
       this.#sequence.busy = true;
     } else {
-      this.#inProgress = false;
+      this.#sequence.inProgress = false;
       this.makePreemptible();
     }
   }
@@ -60,13 +51,14 @@ export class ConversationSequence implements ReplySequence {
   /** Releases the sequence, its swapped-out state and its checkpoints. */
   close(): void {
     this.release();
-    this.#setup.engine.swap.drop(this.#sequence);
-    this.#setup.checkpoints.drop(this);
+    const { states } = this.#setup.engine;
+    states.dropSwapped(this.#sequence);
+    states.setCheckpoints(this.#sequence, {});
   }
 
   /** Leases an id and loads the template. */
   async start(signal: AbortSignal | undefined): Promise<StartReport> {
-    await this.#setup.engine.sessions.lease(this.#sequence, signal);
+    await this.#prefixLoader.lease(undefined, signal, false);
     return this.#prefixLoader.loadTemplate(signal);
   }
 
@@ -85,29 +77,14 @@ export class ConversationSequence implements ReplySequence {
   }
 
   async #align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
-    const { engine } = this.#setup;
     const sequence = this.#sequence;
     if (!sequence.isLeased) {
       this.#isUnknown = false;
-      await engine.sessions.lease(sequence, signal, this.#inProgress);
+      // If the current turn has lost its id, `maxQueueSize` does not apply to the new lease.
+      await this.#prefixLoader.lease(prompt, signal, sequence.inProgress);
     }
-    this.#inProgress = true;
-    if (!sequence.isEmpty && engine.swap.has(sequence)) {
-      await sequence.clear(); // it holds only the template or a part of the state to swap in
-    }
-    // Tokens that were decoded again for this prompt do not count as cached.
-    const cached = sequence.isEmpty ? await this.#prefixLoader.resume(prompt, signal) : Number.POSITIVE_INFINITY;
-    const shared = Math.min(commonPrefixLength(sequence.tokens, prompt), prompt.length - 1);
-    if (shared === sequence.length) {
-      return Math.min(shared, cached);
-    }
-    if (engine.canTrim && !(engine.reproducible && shared < this.#setup.template.length)) {
-      if (await sequence.trim(shared)) {
-        return Math.min(shared, cached);
-      }
-    }
-    await sequence.clear();
-    return this.#prefixLoader.loadLongest(prompt, signal);
+    sequence.inProgress = true;
+    return this.#prefixLoader.load(prompt, signal);
   }
 
   /**
@@ -166,8 +143,8 @@ export class ConversationSequence implements ReplySequence {
    * prompt's prefill is cut.
    */
   get wantsCheckpoints(): boolean {
-    const { engine, checkpoints } = this.#setup;
-    return !engine.canTrim && !engine.reproducible && checkpoints.mayFit();
+    const { canTrim, reproducible, states } = this.#setup.engine;
+    return !canTrim && reproducible === undefined && states.mayFit();
   }
 
   /**
@@ -187,37 +164,41 @@ export class ConversationSequence implements ReplySequence {
 
   /**
    * Copies the contents that the next turn would continue from, for a file or a fork. They come from the swapped-out
-   * state, the sequence, or the longest checkpoint. The caller closes the state.
+   * state, the sequence, or a checkpoint. The caller must end the copy.
    *
    * @returns undefined if there is nothing to copy
    */
-  async captureCheckpoint(): Promise<SwappedSequence | undefined> {
-    const { engine, checkpoints, template } = this.#setup;
-    const contents = await engine.swap.checkpointOf(this.#sequence);
-    const state = contents === undefined ? checkpoints.get(this)?.state.share() : undefined;
-    return state === undefined
-      ? contents
-      : { tokens: state.tokens, templateTokens: template.length, chunks: [], state };
+  async captureCheckpoint(signal?: AbortSignal): Promise<ContentsCopy | undefined> {
+    const { reproducible, states } = this.#setup.engine;
+    if (this.#sequence.swapped?.group !== this.#prefixLoader.group) {
+      states.dropSwapped(this.#sequence); // other adapters computed them
+    }
+    const copy = await (reproducible ?? states).copyOf(this.#sequence, signal);
+    const { turn, step } = this.#sequence.checkpoints;
+    const [stored] = [turn, step].filter((each) => each !== undefined && states.store.has(each));
+    return copy === undefined && stored !== undefined
+      ? { tokens: stored.tokens, chunks: [], state: stored.state, end: states.store.hold(stored) }
+      : copy;
   }
 
   /**
    * As {@link captureCheckpoint}, but with a state that shares more than the template with `tokens`. If there is no
    * such state, `tokens` are decoded first.
    */
-  async captureCheckpointFor(tokens: Int32Array, signal: AbortSignal): Promise<SwappedSequence | undefined> {
-    const checkpoint = await this.captureCheckpoint();
+  async captureCheckpointFor(tokens: Int32Array, signal: AbortSignal): Promise<ContentsCopy | undefined> {
+    const checkpoint = await this.captureCheckpoint(signal);
     const shared = commonPrefixLength(checkpoint?.tokens ?? [], tokens);
     const isUsable = this.#setup.engine.canTrim || shared === checkpoint?.tokens.length;
     if (checkpoint?.state !== undefined && isUsable && shared > this.#setup.template.length) {
       return checkpoint;
     }
-    checkpoint?.state?.close();
+    checkpoint?.end();
     if (tokens.length === 0) {
       return undefined; // with this chat template each prompt begins differently
     }
     await this.align(tokens, signal);
     await this.decode((position) => tokens.subarray(position), { signal });
-    return this.captureCheckpoint();
+    return this.captureCheckpoint(signal);
   }
 
   /**
@@ -225,8 +206,9 @@ export class ConversationSequence implements ReplySequence {
    *
    * @returns whether the engine accepted the checkpoint
    */
-  adopt(checkpoint: SwappedSequence): boolean {
-    return this.#setup.engine.swap.adopt(this.#sequence, checkpoint);
+  adopt(checkpoint: ContentsCopy): boolean {
+    this.#sequence.group = this.#prefixLoader.group;
+    return this.#setup.engine.states.adopt(this.#sequence, checkpoint);
   }
 
   /**
@@ -236,18 +218,14 @@ export class ConversationSequence implements ReplySequence {
    * @returns a function that rolls the sequence back; call `setBusy(false)` after it. Undefined if not `reproducible`.
    */
   rollbackPoint(): (() => Promise<void>) | undefined {
-    const { engine } = this.#setup;
-    if (!engine.reproducible) {
-      return undefined;
-    }
-    const checkpoint = engine.swap.checkpoint(this.#sequence);
-    const rollBack = async () => {
-      this.#sequence.busy = true;
-      if (!(await engine.swap.rollBack(this.#sequence, checkpoint)) && this.#sequence.isLeased) {
-        await this.#sequence.clear();
-      }
-    };
-    return () => rollBack().catch(() => this.release());
+    const rollBack = this.#setup.engine.reproducible?.rollbackPoint(this.#sequence);
+    return (
+      rollBack &&
+      (async () => {
+        this.#sequence.busy = true;
+        await rollBack().catch(() => this.release());
+      })
+    );
   }
 
   /**
@@ -255,10 +233,11 @@ export class ConversationSequence implements ReplySequence {
    * Otherwise it continues from a copy of the state.
    */
   async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'source' | 'cache' | 'bytes'>> {
-    const { engine, checkpoints } = this.#setup;
-    checkpoints.share(source, this);
-    // While a state is swapped out, the sequence of `source` may hold only the template.
-    const isComplete = !source.#sequence.isEmpty && !engine.swap.has(source.#sequence);
+    const { engine } = this.#setup;
+    engine.states.setCheckpoints(this.#sequence, { ...source.#sequence.checkpoints });
+    this.#sequence.group = this.#prefixLoader.group;
+    // While contents are swapped out, the sequence of `source` may hold only the template.
+    const isComplete = !source.#sequence.isEmpty && source.#sequence.swapped === undefined;
     if (isComplete && engine.context.info.kvLayout === 'unified' && engine.window.admitsFork(source.#sequence)) {
       if (engine.sessions.tryLease(this.#sequence)) {
         await this.#sequence.forkFrom(source.#sequence);

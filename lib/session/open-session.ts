@@ -207,7 +207,7 @@ async function openSaved(
       saved,
     );
     if (checkpoint !== undefined && host.cache.keyring(options.tenant).keyOf(checkpoint.tokens) === checkpoint.key) {
-      session.adopt({ ...checkpoint, templateTokens: session.report.templateTokens });
+      session.adopt({ ...checkpoint, end: () => checkpoint.state?.close() });
       adopted = true;
     }
     return session;

@@ -7,7 +7,6 @@ import type { ChatMessage } from '../prompt/messages.js';
 import type { Renderer, TemplateSource } from '../prompt/renderer.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import type { ToolSet } from '../tools/tool.js';
-import type { Checkpoints } from './checkpoints.js';
 import type { CompactionOptions } from './compaction/compaction.js';
 import type { ConversationSequence } from './conversation-sequence.js';
 import type { SavedOptions } from './persistence/saved-options.js';
@@ -21,7 +20,6 @@ export interface SessionServices {
   cache: PrefixCache;
   renderer: Renderer;
   messageEnds: MessageEnds;
-  checkpoints: Checkpoints;
   contextSize: number;
   /** Turns and session starts hold the read lock. A change of adapters holds the write lock. */
   lock: RwLock;

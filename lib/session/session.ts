@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { eitherSignal, throwIfAborted } from '../abort.js';
 import { type StartReport, startReport } from '../cache/start-report.js';
 import { publish } from '../diagnostics/events.js';
-import type { SwappedSequence } from '../engine/swap-store.js';
+import type { ContentsCopy } from '../engine/sequence-states.js';
 import { HeadstartError } from '../errors.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
@@ -58,7 +58,7 @@ export class Session implements ToolSession {
   }
 
   /** @internal Continues from the checkpoint of a file. */
-  adopt(checkpoint: SwappedSequence): void {
+  adopt(checkpoint: ContentsCopy): void {
     this.#sequence.adopt(checkpoint);
   }
 
@@ -273,7 +273,7 @@ export class Session implements ToolSession {
         const keyed = checkpoint && { ...checkpoint, key: cache.keyring(tenant).keyOf(checkpoint.tokens), withState };
         await saveSession(path, session, keyed);
       } finally {
-        checkpoint?.state?.close();
+        checkpoint?.end();
       }
     });
   }
@@ -282,7 +282,7 @@ export class Session implements ToolSession {
    * Copies the contents from which the next turn continues. With `withState`, decodes the conversation if there is no
    * useful state.
    */
-  async #captureCheckpoint(withState: boolean, signal: AbortSignal): Promise<SwappedSequence | undefined> {
+  async #captureCheckpoint(withState: boolean, signal: AbortSignal): Promise<ContentsCopy | undefined> {
     const { engine, renderer, contextSize } = this.#services;
     if (!withState || engine.reproducible) {
       return this.#sequence.captureCheckpoint();

@@ -64,6 +64,7 @@ export class Lab {
 
   static async open(options: LabOptions): Promise<Lab> {
     const { path, directory, layout = 'unified', sessions = 2, kvCells = 2048, batchSize = 128 } = options;
+    const { maxMemoryBytes = 2 ** 28, ...cache } = options.cache ?? {};
     const residents = layout === 'split' ? 0 : (options.residents ?? 2);
     const model = await Model.load({ path });
     const context = await model.createContext({
@@ -75,7 +76,7 @@ export class Lab {
       kvLayout: layout,
       flashAttention: options.flashAttention ?? true,
     });
-    const engine = new Engine(context, { residentSequences: residents });
+    const engine = new Engine(context, { residentSequences: residents, states: new StateStore(maxMemoryBytes) });
     const components = keyComponents({
       llamaVersion: systemInfo().llamaVersion,
       fingerprint: await fingerprintModel(path),
@@ -84,10 +85,8 @@ export class Lab {
       context: context.info,
     });
     Object.assign(components, options.components);
-    const { maxMemoryBytes = 2 ** 28, ...cache } = options.cache ?? {};
     const prefixCache = await PrefixCache.open({
       engine,
-      states: new StateStore(maxMemoryBytes),
       components,
       dir: directory,
       minFreeDiskBytes: 0,

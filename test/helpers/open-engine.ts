@@ -1,5 +1,5 @@
 // Opens an engine without a cache and without the chat layer, and closes it when the test ends.
-import { Engine, type Sequence } from 'llama-headstart/internal';
+import { Engine, type Sequence, type StateStore } from 'llama-headstart/internal';
 import { type ContextOptions, Model } from 'llama-headstart/native';
 import { expect, onTestFinished } from 'vitest';
 import { EXACT } from './agents.js';
@@ -14,11 +14,14 @@ export interface OpenEngine {
 }
 
 /** Opens an engine. The default model is the micro model `dense`. */
-export async function openEngine(options: ContextOptions & { name?: MicroModelName } = {}): Promise<OpenEngine> {
-  const { name = 'dense', ...context } = options;
+export async function openEngine(
+  options: ContextOptions & { name?: MicroModelName; states?: StateStore } = {},
+): Promise<OpenEngine> {
+  const { name = 'dense', states, ...context } = options;
   const model = await Model.load({ path: microModel(name) });
   const engine = new Engine(
     await model.createContext({ kvCells: 2048, batchSize: 128, maxSequences: 8, ...EXACT, ...context }),
+    { states },
   );
   onTestFinished(async () => {
     await engine.close();

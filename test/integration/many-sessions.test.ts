@@ -79,14 +79,14 @@ describe('an agent with many sessions', () => {
     expect(agent.health()).toMatchObject({ queueLength: 0, activeSessions: 0 });
   });
 
-  it('resumes evicted sessions from saved states, and drops the oldest state beyond `maxSavedBytes`', async () => {
-    const first = 'Hello. '.repeat(60);
-    const run = async (maxSavedBytes: number) => {
-      const agent = await startAgent({ nSeqMax: 1, maxSavedBytes, contextSize: 2048, kvCells: 8192, ...EXACT });
+  it('resumes evicted sessions from saved states, and drops the oldest state beyond `maxMemoryBytes`', async () => {
+    const first = (index: number) => `${index}. ${'Hello. '.repeat(60)}`;
+    const run = async (maxMemoryBytes: number) => {
+      const agent = await startAgent({ nSeqMax: 1, maxMemoryBytes, contextSize: 2048, kvCells: 8192, ...EXACT });
       const sessions = [await agent.createSession(), await agent.createSession(), await agent.createSession()];
       const texts: string[] = [];
-      for (const session of sessions) {
-        texts.push(...(await replies(session, [first], 8)));
+      for (const [index, session] of sessions.entries()) {
+        texts.push(...(await replies(session, [first(index)], 8)));
       }
       const { savedBytes } = agent.health();
       const cached: number[] = [];
@@ -129,7 +129,6 @@ describe('an agent with many sessions', () => {
         name,
         contextSize: 512,
         batchSize: 128,
-        maxSavedBytes: 0,
         maxMemoryBytes: 0,
         cacheDir: await temporaryDirectory(),
       });

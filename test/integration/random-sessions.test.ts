@@ -23,7 +23,7 @@ const SMALL: AgentSettings = {
   nSeqMax: 2,
   batchSize: 128,
   maxResidentTemplates: 1,
-  maxSavedBytes: 2 ** 20,
+  maxMemoryBytes: 2 ** 20,
 };
 const EXACTLY: AgentSettings = { ...SMALL, reproducible: true };
 

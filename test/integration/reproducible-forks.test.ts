@@ -67,7 +67,7 @@ const WITH_SAVED_STATES: readonly MicroModelName[] = ['dense', 'hybrid'];
 describe.each(MEMORIES)('in reproducible mode, with the %s model,', (name) => {
   const settingsOfStates = [
     ['with saved states', {}],
-    ['with no memory for saved states', { maxSavedBytes: 0 }],
+    ['with no memory for saved states', { maxMemoryBytes: 0 }],
   ] as const;
   const isTested = (_: unknown, index: number) => WITH_SAVED_STATES.includes(name) === (index === 0);
   describe.each(variants(settingsOfStates, isTested))('%s,', (_, memory) => {
@@ -220,7 +220,7 @@ it.each(['dense-quantised', 'sliding-window', 'recurrent'] as const)(
     await say(uncached, FIRST);
     const expected = [await exactReply(() => uncached.send(first, long)), await say(uncached, second)];
 
-    const agent = await startAgent(settings({ name, maxSavedBytes: 0 }));
+    const agent = await startAgent(settings({ name, maxMemoryBytes: 0 }));
     const session = await agent.createSession();
     await say(session, FIRST);
     const streamed = await exactReply(async () => {

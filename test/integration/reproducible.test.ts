@@ -65,7 +65,7 @@ describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
     const saved = await runConcurrently(first, SESSIONS, TURNS, 1, progress(name, 'at once, with saved states', turns));
     await first.close();
     // Without memory for saved states, a session that lost its cells decodes its tokens again.
-    const second = await startAgent(settings({ source, cacheDir, maxSavedBytes: 0, maxMemoryBytes: 0 }));
+    const second = await startAgent(settings({ source, cacheDir, maxMemoryBytes: 0 }));
     const replayed = await runConcurrently(
       second,
       SESSIONS,

@@ -2,7 +2,7 @@
 // receives the KV state.
 import { createHash, randomUUID } from 'node:crypto';
 import { lstat, open, rm, stat } from 'node:fs/promises';
-import type { SwappedSequence } from '../../engine/swap-store.js';
+import type { ContentsCopy } from '../../engine/sequence-states.js';
 import { HeadstartError } from '../../errors.js';
 import { replaceFile, replaceText } from '../../files.js';
 import { SequenceState } from '../../native/state.js';
@@ -44,7 +44,7 @@ interface History {
 }
 
 /** The checkpoint of a saved session. */
-export interface KeyedCheckpoint extends Omit<SwappedSequence, 'templateTokens'> {
+export interface KeyedCheckpoint extends Omit<ContentsCopy, 'end'> {
   /** The cache key of the tokens. */
   key: string;
 }

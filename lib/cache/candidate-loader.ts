@@ -1,0 +1,108 @@
+import type { Engine } from '../engine/engine.js';
+import type { StateStore, StoredState } from '../engine/state-store.js';
+import type { DiskStore } from './disk/disk-store.js';
+import { type PrefixCandidate, usableTokens } from './prefix-index.js';
+import type { ResidentTemplates } from './resident-templates.js';
+import type { StartRequest } from './start-request.js';
+import type { StateCopier } from './state-copier.js';
+
+export interface CandidateLoaderParts {
+  engine: Engine;
+  states: StateStore;
+  residents: ResidentTemplates;
+  disk: DiskStore | undefined;
+  copier: StateCopier;
+}
+
+/** Brings the shared prefix of a candidate into an empty sequence, in the way that its source needs. */
+export class CandidateLoader {
+  readonly #parts: CandidateLoaderParts;
+
+  constructor(parts: CandidateLoaderParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Loads a candidate. A candidate may have been evicted since the index found it.
+   *
+   * @returns the number of bytes that were copied; undefined if the candidate could not be loaded. The sequence is then
+   *   empty.
+   * @throws HeadstartError `ABORTED`, `CLOSED`.
+   */
+  async load(candidate: PrefixCandidate, request: StartRequest): Promise<number | undefined> {
+    const { sequence } = request;
+    const bytes = await this.#copy(candidate, request);
+    // A copy of a busy sequence may hold more tokens than were known when the copy was requested.
+    const isExact = candidate.shared === candidate.tokens && candidate.source !== 'sequence';
+    if (bytes !== undefined && (isExact || (await sequence.trim(candidate.shared)))) {
+      return bytes;
+    }
+    await sequence.clear();
+    return undefined;
+  }
+
+  /** Restores a state of the store. @returns the reason if the restore failed: the sequence is then empty */
+  async restoreStored(request: StartRequest, stored: StoredState): Promise<string | undefined> {
+    const release = this.#parts.states.hold(stored);
+    return this.#parts.copier.restore(request, stored.state).finally(release);
+  }
+
+  /** @returns as {@link load}, but after a failure the sequence may hold tokens */
+  async #copy(candidate: PrefixCandidate, request: StartRequest): Promise<number | undefined> {
+    switch (candidate.source) {
+      case 'sequence':
+        return (await this.#fork(candidate, request)) ? 0 : undefined;
+      case 'resident':
+        if (this.#parts.residents.get(candidate.resident.key) !== candidate.resident) {
+          return undefined;
+        }
+        await this.#parts.residents.fork(candidate.resident, request.sequence);
+        return 0;
+      case 'memory': {
+        const { stored } = candidate;
+        const bytes = this.#parts.states.has(stored) ? stored.state.byteLength : 0;
+        return bytes > 0 && (await this.restoreStored(request, stored)) === undefined ? bytes : undefined;
+      }
+      case 'disk':
+        return this.#read(candidate, request);
+    }
+  }
+
+  async #fork({ sequence: source }: PrefixCandidate & { source: 'sequence' }, request: StartRequest): Promise<boolean> {
+    const { engine } = this.#parts;
+    if (!source.isLeased || engine.context.info.kvLayout !== 'unified' || !engine.window.admitsFork(source)) {
+      return false;
+    }
+    return request.sequence.forkFrom(source).then(
+      () => true,
+      () => false, // the source was preempted
+    );
+  }
+
+  /** Restores an entry from disk, unless its tokens differ from those in the index. */
+  async #read(candidate: PrefixCandidate & { source: 'disk' }, request: StartRequest): Promise<number | undefined> {
+    const { disk, engine, copier } = this.#parts;
+    const { keyring, tokens, signal } = request;
+    const { entry } = candidate;
+    const read = disk && (await copier.read(request, entry.bytes, () => disk.readEntry(entry, signal)));
+    if (read === undefined || typeof read === 'string') {
+      return undefined;
+    }
+    const { state, transfer } = read;
+    try {
+      const entryTokens = state.tokens;
+      const isAsIndexed =
+        keyring.keyOf(entryTokens) === entry.key &&
+        usableTokens({ tokens, canTrim: engine.canTrim }, entryTokens) === candidate.shared &&
+        entryTokens.length === candidate.tokens;
+      if (!isAsIndexed) {
+        return undefined;
+      }
+      disk?.touch(entry.key);
+      const bytes = state.byteLength;
+      return (await copier.restore(request, state, transfer)) === undefined ? bytes : undefined;
+    } finally {
+      transfer.end();
+    }
+  }
+}

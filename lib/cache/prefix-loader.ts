@@ -1,0 +1,205 @@
+import { throwIfAborted } from '../abort.js';
+import type { Engine } from '../engine/engine.js';
+import type { Reproducibility } from '../engine/reproducible/reproducibility.js';
+import type { Sequence, SequenceCheckpoints } from '../engine/sequence.js';
+import type { StateKind, StoredState } from '../engine/state-store.js';
+import { HeadstartError } from '../errors.js';
+import { commonPrefixLength, isPrefix } from '../tokens.js';
+import type { PrefixCache } from './prefix-cache.js';
+import type { PrefixCandidate, PrefixQuery } from './prefix-index.js';
+import type { StartReport } from './start-report.js';
+
+export interface PrefixSetup {
+  engine: Engine;
+  cache: PrefixCache;
+  /** How long the sequence's contents are worth keeping. @default 'conversation' */
+  kind?: StateKind | undefined;
+  /** The template's tokens; empty if there is no template. */
+  template: Int32Array;
+  /** Why `template` is empty. */
+  templateReason?: string | undefined;
+  useCache: boolean;
+  /** Only cache entries of this tenant are used. */
+  tenant?: string | undefined;
+  /** Token counts at which the template's prefill is split, so that its prefixes can be kept. */
+  breakpoints?: readonly number[] | undefined;
+}
+
+/**
+ * Brings prompts into a sequence in the cheapest way: the sequence keeps the tokens that it holds, copies another
+ * sequence, or restores a state from memory or disk. The caller then decodes the rest of the prompt.
+ */
+export class PrefixLoader {
+  readonly #setup: PrefixSetup;
+  readonly #sequence: Sequence;
+
+  constructor(setup: PrefixSetup, sequence: Sequence) {
+    this.#setup = setup;
+    this.#sequence = sequence;
+  }
+
+  /**
+   * Leases an id for the sequence. If another sequence must be evicted and its tokens are of use for the prompt, they stay
+   * in the KV cache.
+   *
+   * @param prompt undefined if only the template will be loaded
+   * @param inProgress as `SequencePool.lease`
+   */
+  async lease(prompt: Int32Array | undefined, signal: AbortSignal | undefined, inProgress: boolean): Promise<void> {
+    const { sessions, reproducible, context, canTrim } = this.#setup.engine;
+    this.#sequence.group = this.group;
+    throwIfAborted(signal);
+    if (prompt !== undefined && !sessions.hasFreeId && reproducible === undefined) {
+      const query: PrefixQuery = { group: this.group, tokens: prompt.subarray(0, -1), canTrim };
+      const idle = this.#setup.cache.index.longestIdle(query, this.#templateLengthIn(query.tokens));
+      if (idle !== undefined && (context.info.kvLayout === 'split' || idle === sessions.nextEvicted())) {
+        sessions.takeOver(idle, this.#sequence);
+        return;
+      }
+    }
+    await sessions.lease(this.#sequence, signal, inProgress);
+  }
+
+  /** Loads the template into the empty sequence. Without a template it loads nothing. */
+  async loadTemplate(signal: AbortSignal | undefined): Promise<StartReport> {
+    const { template, templateReason, useCache, tenant, breakpoints = [], cache } = this.#setup;
+    if (template.length === 0) {
+      return cache.startWithout(templateReason);
+    }
+    return cache.start(this.#sequence, template, { cache: useCache, tenant, breakpoints, signal });
+  }
+
+  /**
+   * Makes the leased sequence hold the longest possible prefix of a prompt, without the prompt's last token, which is
+   * always decoded. After a failure the sequence is empty or holds a prefix of the prompt.
+   *
+   * @returns how many tokens of the prefix did not have to be decoded
+   */
+  async load(prompt: Int32Array, signal: AbortSignal): Promise<number> {
+    const { engine } = this.#setup;
+    const sequence = this.#sequence;
+    await sequence.swapped?.ready;
+    throwIfAborted(signal);
+    const cached = await (engine.reproducible === undefined
+      ? this.#load(prompt.subarray(0, -1), signal)
+      : this.#loadReproducible(engine.reproducible, prompt, signal));
+    engine.states.dropSwapped(sequence); // from now on the sequence holds something newer
+    return cached;
+  }
+
+  async #load(tokens: Int32Array, signal: AbortSignal): Promise<number> {
+    const { engine } = this.#setup;
+    const sequence = this.#sequence;
+    const query: PrefixQuery = { group: sequence.group, tokens, canTrim: engine.canTrim };
+    const kept = this.#usable(sequence.tokens, tokens);
+    const template = this.#templateLengthIn(tokens);
+    const candidate = this.#setup.cache.index.longest(query, sequence, Math.max(kept, template));
+    if (candidate !== undefined && this.#isAffordable(candidate)) {
+      await this.#empty();
+      if (await this.#loadCandidate(candidate, tokens, signal)) {
+        return sequence.length;
+      }
+    } else if (kept > 0 && kept >= template && (await this.#trim(kept))) {
+      return kept;
+    }
+    await this.#empty();
+    return template === 0 ? 0 : (await this.loadTemplate(signal)).cachedTokens;
+  }
+
+  /** Number of tokens that the sequence can keep of those that it holds. */
+  #usable(held: Int32Array, tokens: Int32Array): number {
+    const shared = commonPrefixLength(held, tokens);
+    return shared === held.length || this.#setup.engine.canTrim ? shared : 0;
+  }
+
+  /** Length of the template, if the tokens begin with it. */
+  #templateLengthIn(tokens: Int32Array): number {
+    const { template } = this.#setup;
+    return isPrefix(template, tokens) ? template.length : 0;
+  }
+
+  /**
+   * Whether cells are plentiful. A restored sequence shares no cells with its template, so if cells are scarce, a fork of
+   * the template is better.
+   */
+  #isAffordable(candidate: PrefixCandidate): boolean {
+    const { engine, template } = this.#setup;
+    const { info, model } = engine.context;
+    const { swapped, checkpoints, ownCells } = this.#sequence;
+    const isShared = candidate.source !== 'memory' || info.kvLayout === 'split' || model.recurrent;
+    if (isShared || template.length === 0 || swapped?.isCopy || isCheckpoint(candidate.stored, checkpoints)) {
+      return true;
+    }
+    return info.kvCells - engine.usedCells + ownCells >= 2 * candidate.tokens;
+  }
+
+  async #loadCandidate(candidate: PrefixCandidate, tokens: Int32Array, signal: AbortSignal): Promise<boolean> {
+    const { cache, tenant } = this.#setup;
+    const sequence = this.#sequence;
+    const request = { key: '', keyring: cache.keyring(tenant), sequence, tokens, breakpoints: [], signal };
+    return (await cache.candidates.load(candidate, request)) !== undefined;
+  }
+
+  /** With `reproducible`, a sequence continues only from its own contents or from the template. */
+  async #loadReproducible(rules: Reproducibility, prompt: Int32Array, signal: AbortSignal): Promise<number> {
+    const sequence = this.#sequence;
+    const tokens = prompt.subarray(0, -1);
+    if (sequence.swapped !== undefined) {
+      await this.#empty(); // it holds only the template or a part of the swapped-out contents
+    }
+    const template = this.#templateLengthIn(tokens);
+    let cached = Number.POSITIVE_INFINITY;
+    if (sequence.isEmpty) {
+      if (!(await rules.swapIn(sequence, prompt, signal))) {
+        cached = template === 0 ? 0 : (await this.loadTemplate(signal)).cachedTokens;
+        await rules.replay(sequence, prompt, signal).catch(async (error: unknown) => {
+          await this.#empty().catch(() => undefined); // only a part was replayed: the next turn starts over
+          throw error;
+        });
+      }
+    }
+    const kept = this.#usable(sequence.tokens, tokens);
+    if (kept === sequence.length || (kept >= this.#setup.template.length && (await this.#trim(kept)))) {
+      return Math.min(kept, cached);
+    }
+    await this.#empty();
+    return template === 0 ? 0 : (await this.loadTemplate(signal)).cachedTokens;
+  }
+
+  async #trim(length: number): Promise<boolean> {
+    return length === this.#sequence.length || this.#sequence.trim(length);
+  }
+
+  async #empty(): Promise<void> {
+    if (!this.#sequence.isEmpty) {
+      await this.#sequence.clear();
+    }
+    this.#sequence.group = this.group;
+  }
+
+  /** Captures the sequence as a checkpoint, from which a later prompt can continue: see {@link SequenceCheckpoints}. */
+  async keepCheckpoint(beginsTurn: boolean): Promise<void> {
+    const { states } = this.#setup.engine;
+    try {
+      const stored = await states.capture(this.#sequence);
+      if (stored !== undefined) {
+        states.addCheckpoint(this.#sequence, stored, beginsTurn);
+      }
+    } catch (error) {
+      if (HeadstartError.isInstance(error, 'CLOSED')) {
+        throw error;
+      }
+      states.setCheckpoints(this.#sequence, {}); // a checkpoint only saves work
+    }
+  }
+
+  /** The key group of the sequence's tokens. */
+  get group(): string {
+    const { cache, tenant } = this.#setup;
+    return cache.keyring(tenant).group;
+  }
+}
+
+function isCheckpoint(stored: StoredState, { turn, step }: SequenceCheckpoints): boolean {
+  return stored === turn || stored === step;
+}

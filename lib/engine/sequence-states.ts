@@ -1,0 +1,247 @@
+// Captures the states of sequences into the store: when sequences are evicted, for checkpoints, and for copies.
+import { HeadstartError } from '../errors.js';
+import type { SequenceState } from '../native/state.js';
+import { isPrefix } from '../tokens.js';
+import type { PrefillChunk } from './reproducible/prefill-log.js';
+import type { Sequence, SequenceCheckpoints, SwappedContents } from './sequence.js';
+import { StateSizes } from './state-sizes.js';
+import type { StateStore, StoredState } from './state-store.js';
+import type { StateTransfer } from './state-transfers.js';
+
+/** A copy of a sequence's contents, for a file or a fork. */
+export interface ContentsCopy {
+  tokens: Int32Array;
+  /** The batches in which the tokens were decoded; empty if they were not recorded. */
+  chunks: readonly PrefillChunk[];
+  /** The KV state, if there is one. */
+  state: SequenceState | undefined;
+  /** The transfer that owns the state, if it was captured for this copy. */
+  transfer?: StateTransfer | undefined;
+  /** Frees the state, unless {@link SequenceStates.adopt} took it. Idempotent. */
+  end(): void;
+}
+
+/**
+ * The states of sequences in the store. Several sequences may continue from one state: forks share the checkpoints and
+ * the swapped-out state of their source. A state leaves the store with its last owner, or when the store needs its bytes.
+ */
+export class SequenceStates {
+  readonly store: StateStore;
+  readonly #sizes = new StateSizes();
+  readonly #owners = new WeakMap<StoredState, Set<Sequence>>();
+
+  constructor(store: StateStore) {
+    this.store = store;
+  }
+
+  /** Whether a state of this many tokens may fit into the store. */
+  mayFit(tokens = 0): boolean {
+    return (this.#sizes.expect(tokens) ?? 1) <= this.store.maxBytes;
+  }
+
+  /**
+   * Captures a sequence into the store. The capture begins at once, so the caller may empty the sequence after the call.
+   *
+   * @returns undefined if the state does not fit into the store
+   * @throws HeadstartError `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
+   */
+  async capture(sequence: Sequence): Promise<StoredState | undefined> {
+    const { length } = sequence;
+    const transfer = this.mayFit(length) ? this.#begin(sequence, length) : undefined;
+    if (transfer === undefined) {
+      return undefined;
+    }
+    const tokens = sequence.tokens.slice();
+    const { group } = sequence;
+    try {
+      const state = await sequence.capture();
+      this.#sizes.note(length, state.byteLength);
+      return transfer.accept(state) ? this.#put(sequence, { tokens, group }, state, transfer) : undefined;
+    } finally {
+      transfer.end(); // closes the state unless it was stored
+    }
+  }
+
+  /**
+   * Keeps the contents of a sequence that is about to be emptied.
+   *
+   * @param withState whether to capture the state too. Without it, the contents are the tokens and their batches.
+   */
+  swapOut(sequence: Sequence, withState: boolean): void {
+    this.dropSwapped(sequence);
+    const { tokens, group, log } = sequence;
+    const capturing = withState ? this.capture(sequence).catch(() => undefined) : Promise.resolve(undefined);
+    const swapped: SwappedContents = {
+      tokens: tokens.slice(),
+      group,
+      chunks: log?.chunks ?? [],
+      isCopy: false,
+      stored: undefined,
+      ready: capturing.then((stored) => {
+        if (sequence.swapped === swapped) {
+          swapped.stored = stored;
+        } else if (stored !== undefined) {
+          this.release(stored, sequence); // the contents were dropped during the capture
+        }
+      }),
+    };
+    sequence.swapped = swapped;
+  }
+
+  /**
+   * Copies the contents of a sequence: its swapped-out state, or what it holds now. The caller must end the copy.
+   *
+   * @returns undefined if there is nothing to copy
+   * @throws HeadstartError `ABORTED`, `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
+   */
+  async copyOf(sequence: Sequence, signal?: AbortSignal): Promise<ContentsCopy | undefined> {
+    await sequence.swapped?.ready;
+    const { swapped } = sequence;
+    if (swapped !== undefined) {
+      const { tokens, chunks } = swapped;
+      const stored = this.storedOf(swapped);
+      const end = stored === undefined ? () => undefined : this.store.hold(stored);
+      return stored === undefined && chunks.length === 0 ? undefined : { tokens, chunks, state: stored?.state, end };
+    }
+    if (sequence.isEmpty) {
+      return undefined;
+    }
+    const transfer = await this.store.transfers.wait(ownerOf(sequence), this.#sizes.expect(sequence.length), signal);
+    const contents = { tokens: sequence.tokens.slice(), chunks: sequence.log?.chunks ?? [] };
+    const end = () => transfer.end();
+    try {
+      const state = await sequence.capture();
+      this.#sizes.note(sequence.length, state.byteLength);
+      const isAccepted = transfer.accept(state);
+      return isAccepted || contents.chunks.length > 0
+        ? { ...contents, ...(isAccepted ? { state, transfer } : { state: undefined }), end }
+        : undefined;
+    } catch (error) {
+      end();
+      throw error;
+    }
+  }
+
+  /**
+   * Gives the contents of another sequence, or of a file, to a sequence without contents, and ends the copy.
+   *
+   * @returns whether the state fits into the store; without it the tokens are decoded again
+   */
+  adopt(sequence: Sequence, copy: ContentsCopy): boolean {
+    this.dropSwapped(sequence);
+    const { tokens, chunks } = copy;
+    const { group } = sequence;
+    const stored = this.#takeState(sequence, copy);
+    copy.end();
+    if (stored !== undefined || chunks.length > 0) {
+      sequence.swapped = { tokens, group, chunks, stored, isCopy: true, ready: Promise.resolve() };
+    }
+    return stored !== undefined;
+  }
+
+  #takeState(sequence: Sequence, { tokens, state, transfer }: ContentsCopy): StoredState | undefined {
+    const contents = { tokens, group: sequence.group };
+    if (state === undefined || transfer !== undefined) {
+      return state && transfer && this.#put(sequence, contents, state, transfer);
+    }
+    const shared = state.share();
+    const own = this.#begin(sequence, tokens.length);
+    if (own === undefined || !own.accept(shared)) {
+      shared.close();
+      return undefined;
+    }
+    const stored = this.#put(sequence, contents, shared, own);
+    own.end();
+    return stored;
+  }
+
+  /** The state of swapped-out contents, if the store still has it. */
+  storedOf({ stored }: SwappedContents): StoredState | undefined {
+    return stored !== undefined && this.store.has(stored) ? stored : undefined;
+  }
+
+  /** Drops the contents that were swapped out. */
+  dropSwapped(sequence: Sequence): void {
+    const { swapped } = sequence;
+    sequence.swapped = undefined;
+    if (swapped?.stored !== undefined) {
+      this.release(swapped.stored, sequence);
+    }
+  }
+
+  /**
+   * Adds a checkpoint of a sequence. Older checkpoints stay only if their tokens are a prefix of the new one.
+   *
+   * @param beginsTurn whether it belongs to the first prompt of a turn. If not, it replaces the checkpoint of the
+   *   previous step, and the checkpoint of the turn stays.
+   */
+  addCheckpoint(sequence: Sequence, stored: StoredState, beginsTurn: boolean): void {
+    const isOlder = (each: StoredState | undefined) =>
+      each !== undefined && each.tokens.length < stored.tokens.length && isPrefix(each.tokens, stored.tokens);
+    const { turn, step } = sequence.checkpoints;
+    const [newest] = [turn, step].filter(isOlder).sort((a, b) => lengthOf(b) - lengthOf(a));
+    const isStep = !beginsTurn && turn !== undefined && isOlder(turn);
+    this.setCheckpoints(sequence, isStep ? { turn, step: stored } : { turn: stored, step: newest });
+  }
+
+  /** Replaces the checkpoints of a sequence. */
+  setCheckpoints(sequence: Sequence, checkpoints: SequenceCheckpoints): void {
+    const { turn, step } = sequence.checkpoints;
+    sequence.checkpoints = checkpoints;
+    const current = [checkpoints.turn, checkpoints.step].filter((each) => each !== undefined);
+    for (const each of current) {
+      this.#owners.get(each)?.add(sequence);
+    }
+    for (const each of [turn, step]) {
+      if (each !== undefined && !current.includes(each)) {
+        this.release(each, sequence);
+      }
+    }
+  }
+
+  /** Removes an owner of a state. Without owners the state is dropped. */
+  release(stored: StoredState, owner: Sequence): void {
+    const owners = this.#owners.get(stored);
+    owners?.delete(owner);
+    if (owners?.size === 0) {
+      this.store.drop(stored);
+    }
+  }
+
+  #begin(sequence: Sequence, length: number): StateTransfer | undefined {
+    return this.store.transfers.begin(ownerOf(sequence), this.#sizes.expect(length));
+  }
+
+  #put(
+    sequence: Sequence,
+    contents: { tokens: Int32Array; group: string },
+    state: SequenceState,
+    transfer: StateTransfer,
+  ): StoredState | undefined {
+    const owners = new Set([sequence]);
+    const inProgress = () => [...owners].some((owner) => owner.inProgress);
+    const stored: StoredState = { kind: sequence.kind, ...contents, state, inProgress };
+    if (!this.store.put(stored, transfer)) {
+      return undefined;
+    }
+    this.#owners.set(stored, owners);
+    return stored;
+  }
+}
+
+function lengthOf(stored: StoredState | undefined): number {
+  return stored?.tokens.length ?? 0;
+}
+
+function ownerOf(sequence: Sequence) {
+  return { kind: sequence.kind, inProgress: () => sequence.inProgress };
+}
+
+/** Whether a failure has nothing to do with a state, so that a later attempt can use the state. */
+export function isTransient(error: unknown): boolean {
+  return (
+    HeadstartError.isInstance(error, 'ABORTED') ||
+    HeadstartError.isInstance(error, 'CLOSED') ||
+    HeadstartError.isInstance(error, 'PREEMPTED')
+  );
+}
