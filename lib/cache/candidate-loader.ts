@@ -1,5 +1,6 @@
 import type { Engine } from '../engine/engine.js';
 import type { StateStore, StoredState } from '../engine/state-store.js';
+import { HeadstartError } from '../errors.js';
 import type { DiskStore } from './disk/disk-store.js';
 import { type PrefixCandidate, usableTokens } from './prefix-index.js';
 import type { ResidentTemplates } from './resident-templates.js';
@@ -34,11 +35,22 @@ export class CandidateLoader {
     const bytes = await this.#copy(candidate, request);
     // A copy of a busy sequence may hold more tokens than were known when the copy was requested.
     const isExact = candidate.shared === candidate.tokens && candidate.source !== 'sequence';
-    if (bytes !== undefined && (isExact || (await sequence.trim(candidate.shared)))) {
+    if (bytes !== undefined && (isExact || (await this.#trim(candidate.shared, request)))) {
       return bytes;
     }
     await sequence.clear();
     return undefined;
+  }
+
+  async #trim(length: number, { sequence, signal }: StartRequest): Promise<boolean> {
+    try {
+      return await this.#parts.engine.withCells(() => sequence.trim(length), signal, sequence);
+    } catch (error) {
+      if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
+        throw error;
+      }
+      return false;
+    }
   }
 
   /** Restores a state of the store. @returns the reason if the restore failed: the sequence is then empty */
@@ -73,6 +85,7 @@ export class CandidateLoader {
     if (!source.isLeased || engine.context.info.kvLayout !== 'unified' || !engine.window.admitsFork(source)) {
       return false;
     }
+    engine.states.setCheckpoints(request.sequence, { ...source.checkpoints });
     return request.sequence.forkFrom(source).then(
       () => true,
       () => false, // the source was preempted

@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises';
 import type { Engine } from '../engine/engine.js';
 import type { Sequence } from '../engine/sequence.js';
 import type { StateStore, StoredState } from '../engine/state-store.js';
-import { commonPrefixLength } from '../tokens.js';
+import { commonPrefixLength, isPrefix } from '../tokens.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { IndexedEntry } from './disk/entry.js';
 import { likelyShared, MIN_SHARED_TOKENS, prefixHashes } from './prefix-hash.js';
@@ -91,12 +91,16 @@ export class PrefixIndex {
     const candidates: PrefixCandidate[] = [];
     for (const other of engine.context.info.kvLayout === 'unified' ? engine.sessions.leased : []) {
       if (other !== sequence && (!other.busy || query.canTrim)) {
-        candidates.push({ source: 'sequence', sequence: other, ...measure(query, other) });
+        const shared = other.trimmableLength(measure({ ...query, canTrim: true }, other).shared);
+        candidates.push({ source: 'sequence', sequence: other, shared, tokens: other.length });
       }
     }
     for (const stored of [...states.values('conversation'), ...states.values('request')]) {
-      candidates.push({ source: 'memory', stored, ...measure(query, stored) });
+      if (!stored.isPartial) {
+        candidates.push({ source: 'memory', stored, ...measure(query, stored) });
+      }
     }
+    candidates.push(...swappedCandidates(query, sequence, states));
     const isWorth = (candidate: PrefixCandidate) =>
       candidate.shared >= baseline + (isOwn(candidate, sequence) ? 1 : MIN_SHARED_TOKENS);
     return longestOf(candidates.filter(isWorth));
@@ -107,13 +111,32 @@ export class PrefixIndex {
     let longest: Sequence | undefined;
     let most = baseline + MIN_SHARED_TOKENS - 1;
     for (const sequence of this.#parts.engine.sessions.leased) {
-      const { shared } = measure(query, sequence);
+      const shared = sequence.trimmableLength(measure({ ...query, canTrim: true }, sequence).shared);
       if (!sequence.busy && shared > most) {
         [longest, most] = [sequence, shared];
       }
     }
     return longest;
   }
+}
+
+/** The sequence's own swapped-out state, if it can be trimmed to one of the sequence's checkpoints afterwards. */
+function swappedCandidates(query: PrefixQuery, sequence: Sequence, states: StateStore): PrefixCandidate[] {
+  const { swapped, checkpoints } = sequence;
+  const stored = swapped?.stored;
+  if (stored === undefined || stored.group !== query.group || !states.has(stored)) {
+    return [];
+  }
+  const common = commonPrefixLength(stored.tokens, query.tokens);
+  return [checkpoints.turn, checkpoints.step]
+    .filter((each) => each?.isPartial && states.has(each))
+    .filter((each) => each !== undefined && each.tokens.length <= common && isPrefix(each.tokens, stored.tokens))
+    .map((each) => ({
+      source: 'memory',
+      stored,
+      shared: (each as StoredState).tokens.length,
+      tokens: stored.tokens.length,
+    }));
 }
 
 /** Whether the candidate is a state of the sequence itself. */

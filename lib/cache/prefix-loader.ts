@@ -46,7 +46,7 @@ export class PrefixLoader {
    * @param inProgress as `SequencePool.lease`
    */
   async lease(prompt: Int32Array | undefined, signal: AbortSignal | undefined, inProgress: boolean): Promise<void> {
-    const { sessions, reproducible, context, canTrim } = this.#setup.engine;
+    const { sessions, states, reproducible, context, canTrim } = this.#setup.engine;
     this.#sequence.group = this.group;
     throwIfAborted(signal);
     if (prompt !== undefined && !sessions.hasFreeId && reproducible === undefined) {
@@ -54,6 +54,7 @@ export class PrefixLoader {
       const idle = this.#setup.cache.index.longestIdle(query, this.#templateLengthIn(query.tokens));
       if (idle !== undefined && (context.info.kvLayout === 'split' || idle === sessions.nextEvicted())) {
         sessions.takeOver(idle, this.#sequence);
+        states.setCheckpoints(this.#sequence, { ...idle.checkpoints });
         return;
       }
     }
@@ -91,7 +92,7 @@ export class PrefixLoader {
     const { engine } = this.#setup;
     const sequence = this.#sequence;
     const query: PrefixQuery = { group: sequence.group, tokens, canTrim: engine.canTrim };
-    const kept = this.#usable(sequence.tokens, tokens);
+    const kept = this.#usable(tokens);
     const template = this.#templateLengthIn(tokens);
     const candidate = this.#setup.cache.index.longest(query, sequence, Math.max(kept, template));
     if (candidate !== undefined && this.#isAffordable(candidate)) {
@@ -99,7 +100,7 @@ export class PrefixLoader {
       if (await this.#loadCandidate(candidate, tokens, signal)) {
         return sequence.length;
       }
-    } else if (kept > 0 && kept >= template && (await this.#trim(kept))) {
+    } else if (kept > 0 && kept >= template && (await this.#trim(kept, signal))) {
       return kept;
     }
     await this.#empty();
@@ -107,9 +108,8 @@ export class PrefixLoader {
   }
 
   /** Number of tokens that the sequence can keep of those that it holds. */
-  #usable(held: Int32Array, tokens: Int32Array): number {
-    const shared = commonPrefixLength(held, tokens);
-    return shared === held.length || this.#setup.engine.canTrim ? shared : 0;
+  #usable(tokens: Int32Array): number {
+    return this.#sequence.trimmableLength(commonPrefixLength(this.#sequence.tokens, tokens));
   }
 
   /** Length of the template, if the tokens begin with it. */
@@ -158,16 +158,18 @@ export class PrefixLoader {
         });
       }
     }
-    const kept = this.#usable(sequence.tokens, tokens);
-    if (kept === sequence.length || (kept >= this.#setup.template.length && (await this.#trim(kept)))) {
+    const kept = this.#usable(tokens);
+    if (kept === sequence.length || (kept >= this.#setup.template.length && (await this.#trim(kept, signal)))) {
       return Math.min(kept, cached);
     }
     await this.#empty();
     return template === 0 ? 0 : (await this.loadTemplate(signal)).cachedTokens;
   }
 
-  async #trim(length: number): Promise<boolean> {
-    return length === this.#sequence.length || this.#sequence.trim(length);
+  async #trim(length: number, signal: AbortSignal): Promise<boolean> {
+    const sequence = this.#sequence;
+    const { engine } = this.#setup;
+    return length === sequence.length || engine.withCells(() => sequence.trim(length), signal, sequence);
   }
 
   async #empty(): Promise<void> {
@@ -181,10 +183,7 @@ export class PrefixLoader {
   async keepCheckpoint(beginsTurn: boolean): Promise<void> {
     const { states } = this.#setup.engine;
     try {
-      const stored = await states.capture(this.#sequence);
-      if (stored !== undefined) {
-        states.addCheckpoint(this.#sequence, stored, beginsTurn);
-      }
+      await states.keepCheckpoint(this.#sequence, beginsTurn);
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CLOSED')) {
         throw error;

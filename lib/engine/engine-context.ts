@@ -42,8 +42,8 @@ export class EngineContext {
   }
 
   /** Like {@link Context.captureSequence}. */
-  captureSequence(id: number, tokens: Int32Array): Promise<SequenceState> {
-    return this.#context.captureSequence(id, tokens);
+  captureSequence(id: number, tokens: Int32Array, partial = false): Promise<SequenceState> {
+    return this.#context.captureSequence(id, tokens, { partial });
   }
 
   /** Like {@link Context.restoreSequence}. */
@@ -54,6 +54,20 @@ export class EngineContext {
   /** Like {@link Context.positionRange}. */
   positionRange(id: number): Promise<{ first: number; last: number }> {
     return this.#context.positionRange(id);
+  }
+
+  /** Whether some layers keep only the cells of a sliding window. */
+  get hasWindow(): boolean {
+    return this.model.slidingWindow > 0 && !this.info.fullSlidingWindow;
+  }
+
+  /**
+   * Whether tokens at the end of a sequence can be removed. Recurrent memory does not support it. With a sliding window
+   * it is not possible either, because the older cells are gone.
+   */
+  get canTrim(): boolean {
+    const { recurrent, hybrid } = this.model;
+    return !recurrent && !hybrid && !this.hasWindow;
   }
 
   /** Whether LoRA adapters are applied. */

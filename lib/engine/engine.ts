@@ -10,7 +10,7 @@ import { type BatchInvariance, testReproducible } from './reproducible/self-test
 import { Scheduler } from './scheduler.js';
 import { Sequence, type SequenceOptions } from './sequence.js';
 import { SequencePool } from './sequence-pool.js';
-import { SequenceStates } from './sequence-states.js';
+import { type CheckpointTotals, SequenceStates } from './sequence-states.js';
 import { StateStore } from './state-store.js';
 import { WindowBudget } from './window-budget.js';
 
@@ -66,6 +66,8 @@ export interface EngineStatus {
   savedBytes: number;
   /** Reply tokens per second of all sessions, averaged over the last ten seconds. */
   tokensPerSecond: number;
+  /** Checkpoints of conversations since the engine was created: their number, bytes and duration. */
+  checkpoints: CheckpointTotals;
   /** Decodes since the engine was created. */
   decodes: number;
   /** Tokens of prompts and replies since the engine was created. */
@@ -145,13 +147,9 @@ export class Engine {
     this.reproducible = options.reproducible && new Reproducibility(host, options.reproducible);
   }
 
-  /**
-   * Whether tokens at the end of a sequence can be removed. Recurrent memory does not support it. With a sliding window
-   * it is not possible either, because the older cells are gone.
-   */
+  /** See {@link EngineContext.canTrim}. */
   get canTrim(): boolean {
-    const { recurrent, hybrid } = this.context.model;
-    return !recurrent && !hybrid && !this.hasWindow;
+    return this.context.canTrim;
   }
 
   /** KV cells in use. Forked sequences share cells, which count once. */
@@ -165,9 +163,9 @@ export class Engine {
     return used;
   }
 
-  /** Whether some layers keep only the cells of a sliding window. */
+  /** See {@link EngineContext.hasWindow}. */
   get hasWindow(): boolean {
-    return this.context.model.slidingWindow > 0 && !this.context.info.fullSlidingWindow;
+    return this.context.hasWindow;
   }
 
   /**
@@ -244,6 +242,7 @@ export class Engine {
       kvCells: { total: kvCells, used, free: Math.max(0, kvCells - used) },
       savedBytes: byKind.conversation.bytes + byKind.request.bytes,
       tokensPerSecond: this.#scheduler.throughput.tokensPerSecond(),
+      checkpoints: { ...this.states.checkpointTotals },
       decodes,
       decodedTokens,
     };
@@ -279,6 +278,7 @@ export class Engine {
       this.states.swapOut(sequence, true);
     } else {
       this.states.dropSwapped(sequence);
+      this.states.dropPartial(sequence);
     }
   }
 

@@ -21,13 +21,26 @@ export interface ContentsCopy {
   end(): void;
 }
 
+/** The checkpoints that were captured. */
+export interface CheckpointTotals {
+  /** Number of checkpoints. */
+  count: number;
+  /** Their size in bytes. */
+  bytes: number;
+  /** Duration of their captures, ms. Other sessions wait during a capture. */
+  ms: number;
+}
+
 /**
  * The states of sequences in the store. Several sequences may continue from one state: forks share the checkpoints and
  * the swapped-out state of their source. A state leaves the store with its last owner, or when the store needs its bytes.
  */
 export class SequenceStates {
   readonly store: StateStore;
+  /** The checkpoints captured so far. */
+  readonly checkpointTotals: CheckpointTotals = { count: 0, bytes: 0, ms: 0 };
   readonly #sizes = new StateSizes();
+  readonly #partialSizes = new StateSizes();
   readonly #owners = new WeakMap<StoredState, Set<Sequence>>();
 
   constructor(store: StateStore) {
@@ -35,27 +48,31 @@ export class SequenceStates {
   }
 
   /** Whether a state of this many tokens may fit into the store. */
-  mayFit(tokens = 0): boolean {
-    return (this.#sizes.expect(tokens) ?? 1) <= this.store.maxBytes;
+  mayFit(tokens = 0, partial = false): boolean {
+    return (this.#sizesOf(partial).expect(tokens) ?? 1) <= this.store.maxBytes;
   }
 
   /**
    * Captures a sequence into the store. The capture begins at once, so the caller may empty the sequence after the call.
    *
+   * @param partial as {@link Sequence.capture}
    * @returns undefined if the state does not fit into the store
    * @throws HeadstartError `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
    */
-  async capture(sequence: Sequence): Promise<StoredState | undefined> {
+  async capture(sequence: Sequence, partial = false): Promise<StoredState | undefined> {
     const { length } = sequence;
-    const transfer = this.mayFit(length) ? this.#begin(sequence, length) : undefined;
+    const sizes = this.#sizesOf(partial);
+    const transfer = this.mayFit(length, partial)
+      ? this.store.transfers.begin(ownerOf(sequence), sizes.expect(length))
+      : undefined;
     if (transfer === undefined) {
       return undefined;
     }
     const tokens = sequence.tokens.slice();
     const { group } = sequence;
     try {
-      const state = await sequence.capture();
-      this.#sizes.note(length, state.byteLength);
+      const state = await sequence.capture(partial);
+      sizes.note(length, state.byteLength);
       return transfer.accept(state) ? this.#put(sequence, { tokens, group }, state, transfer) : undefined;
     } finally {
       transfer.end(); // closes the state unless it was stored
@@ -170,6 +187,30 @@ export class SequenceStates {
   }
 
   /**
+   * Captures a checkpoint of a sequence. Where attention can be trimmed, the checkpoint holds only the rest.
+   *
+   * @param beginsTurn see {@link addCheckpoint}
+   * @throws as {@link capture}.
+   */
+  async keepCheckpoint(sequence: Sequence, beginsTurn: boolean): Promise<void> {
+    const begin = performance.now();
+    const stored = await this.capture(sequence, sequence.hasAttention);
+    if (stored !== undefined) {
+      this.checkpointTotals.count++;
+      this.checkpointTotals.bytes += stored.state.byteLength;
+      this.checkpointTotals.ms += performance.now() - begin;
+      this.addCheckpoint(sequence, stored, beginsTurn);
+    }
+  }
+
+  /** Drops the checkpoints that only a sequence with its attention part can use. */
+  dropPartial(sequence: Sequence): void {
+    const { turn, step } = sequence.checkpoints;
+    const whole = (stored: StoredState | undefined) => (stored?.isPartial ? undefined : stored);
+    this.setCheckpoints(sequence, { turn: whole(turn), step: whole(step) });
+  }
+
+  /**
    * Adds a checkpoint of a sequence. Older checkpoints stay only if their tokens are a prefix of the new one.
    *
    * @param beginsTurn whether it belongs to the first prompt of a turn. If not, it replaces the checkpoint of the
@@ -208,6 +249,10 @@ export class SequenceStates {
     }
   }
 
+  #sizesOf(partial: boolean): StateSizes {
+    return partial ? this.#partialSizes : this.#sizes;
+  }
+
   #begin(sequence: Sequence, length: number): StateTransfer | undefined {
     return this.store.transfers.begin(ownerOf(sequence), this.#sizes.expect(length));
   }
@@ -220,7 +265,8 @@ export class SequenceStates {
   ): StoredState | undefined {
     const owners = new Set([sequence]);
     const inProgress = () => [...owners].some((owner) => owner.inProgress);
-    const stored: StoredState = { kind: sequence.kind, ...contents, state, inProgress };
+    const { isPartial } = state;
+    const stored: StoredState = { kind: sequence.kind, ...contents, state, isPartial, inProgress };
     if (!this.store.put(stored, transfer)) {
       return undefined;
     }

@@ -1,4 +1,5 @@
 import type { SequenceState } from '../native/state.js';
+import { isPrefix } from '../tokens.js';
 import type { EngineContext } from './engine-context.js';
 import { type PrefillChunk, PrefillLog } from './reproducible/prefill-log.js';
 import type { StateKind, StoredState } from './state-store.js';
@@ -191,21 +192,69 @@ export class Sequence {
     await removing;
   }
 
+  /** Whether some layers have attention that is not limited to a window, whose cells can be trimmed. */
+  get hasAttention(): boolean {
+    return !this.#context.model.recurrent;
+  }
+
+  /** The largest length up to `length` to which the sequence can be trimmed. */
+  trimmableLength(length: number): number {
+    if (length >= this.#length || this.#context.canTrim) {
+      return Math.min(length, this.#length);
+    }
+    return this.#checkpointAt((tokens) => tokens.length <= length)?.tokens.length ?? 0;
+  }
+
   /**
-   * Removes the tokens from position `length` on.
+   * Removes the tokens from position `length` on. If the memory cannot be trimmed, a checkpoint of that length is
+   * needed.
    *
-   * @returns false if the memory cannot be trimmed there. Nothing has changed then.
+   * @returns false if the sequence cannot be trimmed to this length. Nothing has changed then.
+   * @throws HeadstartError `NO_KV_SLOT` and others, if a checkpoint cannot be restored. The sequence is then empty.
    */
   async trim(length: number): Promise<boolean> {
     if (length === 0) {
       await this.clear();
       return true;
     }
-    const isTrimmed = await this.#context.removeSequence(this.id, length);
-    if (isTrimmed) {
-      this.#cut(length, true);
+    if (length > this.#length) {
+      return false;
     }
-    return isTrimmed;
+    if (await this.#context.removeSequence(this.id, length)) {
+      this.#cut(length, true);
+      return true;
+    }
+    const checkpoint = this.#checkpointAt((tokens) => tokens.length === length);
+    if (checkpoint !== undefined) {
+      await this.#restorePartial(checkpoint.state.share()); // the store may drop its own handle during the restore
+    }
+    return checkpoint !== undefined;
+  }
+
+  async #restorePartial(state: SequenceState): Promise<void> {
+    const { length } = state.tokens;
+    try {
+      await this.#context.restoreSequence(this.id, state);
+    } catch (error) {
+      await this.clear();
+      throw error;
+    } finally {
+      state.close();
+    }
+    this.#cut(length, true);
+    if (this.#context.hasWindow) {
+      this.#windowStart = Math.max(this.#windowStart, length - this.#context.model.slidingWindow);
+    }
+  }
+
+  /** The longest partial checkpoint that the sequence can return to and that `accept` accepts. */
+  #checkpointAt(accept: (tokens: Int32Array) => boolean): StoredState | undefined {
+    const { turn, step } = this.checkpoints;
+    return [turn, step]
+      .filter((each) => each !== undefined)
+      .filter(({ isPartial, isDropped }) => isPartial && !isDropped)
+      .filter(({ tokens }) => accept(tokens) && isPrefix(tokens, this.tokens))
+      .sort((a, b) => b.tokens.length - a.tokens.length)[0];
   }
 
   /** @internal For the scheduler: empties the sequence for older requests, without waking requests that wait for cells. */
@@ -228,9 +277,12 @@ export class Sequence {
     });
   }
 
-  /** @throws HeadstartError `CAPTURE_FAILED`, `OUT_OF_MEMORY`, `CLOSED`. */
-  capture(): Promise<SequenceState> {
-    return this.#context.captureSequence(this.id, this.tokens);
+  /**
+   * @param partial whether to capture only what cannot be trimmed, for a checkpoint. @default false
+   * @throws HeadstartError `CAPTURE_FAILED`, `OUT_OF_MEMORY`, `CLOSED`.
+   */
+  capture(partial = false): Promise<SequenceState> {
+    return this.#context.captureSequence(this.id, this.tokens, partial);
   }
 
   /** Restores a state into this empty sequence. After a failure it is empty. */

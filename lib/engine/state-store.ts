@@ -25,8 +25,12 @@ export interface StoredState extends StateOwner {
   readonly tokens: Int32Array;
   /** States of one group are never used for another: see `groupOf`. */
   readonly group: string;
+  /** Whether the state holds only what cannot be trimmed: see {@link SequenceState.isPartial}. @default false */
+  readonly isPartial?: boolean | undefined;
   /** Duration of the prefill that this state replaces, ms. */
   readonly prefillMs?: number | undefined;
+  /** Whether the state has left the store. Set by the store. */
+  isDropped?: boolean;
   /** Called after the state was dropped because another state needed its bytes. */
   readonly onEvicted?: (() => void) | undefined;
 }
@@ -242,6 +246,7 @@ export class StateStore {
   }
 
   #onRemoved({ stored, bytes, holds }: Entry): void {
+    stored.isDropped = true;
     if (stored.key !== undefined) {
       this.#byKey.delete(stored.key);
     }

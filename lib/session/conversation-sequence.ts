@@ -144,7 +144,7 @@ export class ConversationSequence implements ReplySequence {
    */
   get wantsCheckpoints(): boolean {
     const { canTrim, reproducible, states } = this.#setup.engine;
-    return !canTrim && reproducible === undefined && states.mayFit();
+    return !canTrim && reproducible === undefined && states.mayFit(0, this.#sequence.hasAttention);
   }
 
   /**
