@@ -87,7 +87,7 @@ describe('an agent', () => {
 describe('a chat template', () => {
   const path = fileURLToPath(new URL('../../vendor/llama.cpp/models/templates/Qwen3-Coder.jinja', import.meta.url));
   it.each<[string, string, RegExp]>([
-    ['the name of a template', 'llama3', /text of a template.*leave `chatTemplate` out/],
+    ['the name of a template', 'llama3', /text of a template.*leave out `chatTemplate`/],
     ['the path of a missing file', 'templates/qwen.jinja', /got "templates\/qwen\.jinja".*a path or the name/],
     ['the path of an existing file', path, /path of a file: read the file, and pass its text/],
     ['a text', 'You are a helpful assistant.', /got "You are a helpful assistant\."/],
