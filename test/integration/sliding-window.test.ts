@@ -26,7 +26,7 @@ const SETTINGS = {
 /** A message that fills the window together with its reply, but frees no cell. */
 const FITTING = 'Is the workshop open today, and until when? Say it in a few words.';
 /** A message that is much longer than the window. */
-const LONG = 'Is the workshop open today, and until when? '.repeat(12);
+const LONG = 'Is the workshop open today, and until when? '.repeat(6);
 const MESSAGES = [FITTING, LONG, 'And tomorrow?'];
 const MAX_TOKENS = 8;
 /** Other sequences in a batch change a log-probability by less than this. */
