@@ -128,7 +128,7 @@ describe('text that looks like a control token', () => {
     },
   );
 
-  it.each([
+  const vocabularies = [
     'llama-bpe',
     'llama-spm',
     'phi-3',
@@ -139,7 +139,9 @@ describe('text that looks like a control token', () => {
     'falcon',
     'mpt',
     'starcoder',
-  ])('stays text in the vocabulary %s', async (name) => {
+  ];
+  const isRepresentative = (name: string) => ['llama-bpe', 'llama-spm', 'gpt-2'].includes(name);
+  it.each(variants(vocabularies, isRepresentative))('stays text in the vocabulary %s', async (name) => {
     const model = await vocabulary(name);
     const texts = controlTexts(model);
     expect(texts.length).toBeGreaterThan(0);

@@ -35,7 +35,7 @@ async function dropped(times, make) {
 
 /**
  * Checks that dropped objects free native memory, which Node.js does not count. First measures the memory of `times`
- * objects. Then creates and drops four times as many objects. Afterwards, the process must not use more than 2.5 times
+ * objects. Then creates and drops three times as many objects. Afterwards, the process must not use more than 2.5 times
  * the measured memory.
  */
 async function requireFreed(times, make) {
@@ -46,7 +46,7 @@ async function requireFreed(times, make) {
   const size = process.memoryUsage.rss() - before;
   assert(size > 16 << 20, `the objects use enough memory to be measured: ${size} bytes`);
   held = undefined;
-  for (let phase = 0; phase < 4; phase++) await dropped(times, make);
+  for (let phase = 0; phase < 3; phase++) await dropped(times, make);
   await collectUntil(
     () => process.memoryUsage.rss() < before + 2.5 * size,
     `memory is freed (${size} bytes for ${times} objects)`,
@@ -100,7 +100,7 @@ const SCENARIOS = {
       return { type: 'function', function: { name: `tool_${tool}`, description: 'A tool', parameters } };
     });
     const chatTemplate = readFileSync(file, 'utf8');
-    await requireFreed(40, async () => {
+    await requireFreed(32, async () => {
       const { parser } = await model.render({ messages: [{ role: 'user', content: 'Hi' }], tools, chatTemplate });
       await model.parseReply({ rendered: { parser }, text: 'Hello' });
       return parser;
