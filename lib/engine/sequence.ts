@@ -220,7 +220,13 @@ export class Sequence {
     if (length > this.#length) {
       return false;
     }
-    if (await this.#context.removeSequence(this.id, length)) {
+    const removing = this.#context.removeSequence(this.id, length);
+    if (this.#context.canTrim) {
+      this.#cut(length, true); // The removal never fails. It is recorded at once, for forks that are made meanwhile.
+      await removing;
+      return true;
+    }
+    if (await removing) {
       this.#cut(length, true);
       return true;
     }

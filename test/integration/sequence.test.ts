@@ -104,6 +104,19 @@ describe('sequences that share cells', () => {
   });
 });
 
+describe('a fork', () => {
+  it('of a sequence that is being trimmed has only the tokens that the KV cache still holds', async () => {
+    const { engine } = await openEngine({ maxSequences: 2 });
+    const [source, fork] = (await leaseMany(engine, 2)) as [Sequence, Sequence];
+    await engine.prefill(source, someTokens(200, 1));
+    const trimming = source.trim(100);
+    await fork.forkFrom(source);
+    await trimming;
+    expect(fork.tokens).toEqual(someTokens(100, 1));
+    expect(await engine.context.positionRange(fork.id)).toEqual({ first: 0, last: 99 });
+  });
+});
+
 describe('a sequence restored from a state', () => {
   it('has only the cells of its window in the sliding-window cache', async () => {
     const { engine } = await openEngine({ name: 'sliding-window', maxSequences: 2 });
