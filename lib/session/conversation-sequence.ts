@@ -175,7 +175,7 @@ export class ConversationSequence implements ReplySequence {
     }
     const copy = await (reproducible ?? states).copyOf(this.#sequence, signal);
     const { turn, step } = this.#sequence.checkpoints;
-    const [stored] = [turn, step].filter((each) => each !== undefined && states.store.has(each));
+    const [stored] = [turn, step].filter((each) => each !== undefined && !each.isPartial && states.store.has(each));
     return copy === undefined && stored !== undefined
       ? { tokens: stored.tokens, chunks: [], state: stored.state, end: states.store.hold(stored) }
       : copy;

@@ -132,6 +132,20 @@ describe('a conversation is prefilled again only after its last user message', (
     expect(text).toBe(cold);
   });
 
+  it('in a session that was saved after the store had no space for its whole state', async () => {
+    const { agent, turn, end } = await open(QWEN, { nSeqMax: 1, maxMemoryBytes: 100_000 }); // fits a checkpoint
+    const session = await agent.createSession();
+    await turn(session, LONG);
+    await agent.createSession(); // evicts the first session
+    const path = join(await temporaryDirectory(), 'conversation.json');
+    await session.save(path, { state: true });
+    const reusable = await end(session);
+    const other = await open(QWEN);
+    const { text, cold, cachedTokens } = await other.turn(await other.agent.restoreSession(path), 'And now?');
+    expect(cachedTokens).toBeGreaterThanOrEqual(reusable - MARGIN);
+    expect(text).toBe(cold);
+  });
+
   it('after a turn that was aborted', async () => {
     const { agent, turn, end } = await open(QWEN, { name: 'sliding-window' });
     const session = await agent.createSession();
