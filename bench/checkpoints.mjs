@@ -3,9 +3,10 @@
 //   npm run bench:checkpoints [-- --json] [--model FILE] [--rounds N] [--history N] [--message N] [--opening N]
 //
 // A sequence holds a history. The benchmark prefills a message and the opening of the reply after that history: once in
-// one piece, and once in two pieces with a cut between message and opening. It also captures the state at the cut. All
-// times are processor time of one thread, so that other programs do not affect them. The trials of all measures
-// alternate in one run. The results are medians.
+// one piece, and once in two pieces with a cut between message and opening. It also captures a checkpoint at the cut: what
+// cannot be trimmed of the state, or the whole state if the memory of the model can be trimmed. All times are processor
+// time of one thread, so that other programs do not affect them. The trials of all measures alternate in one run. The
+// results are medians.
 
 import { basename } from 'node:path';
 import { systemPrompt } from '../scripts/demo/template.mjs';
@@ -35,9 +36,10 @@ async function measure({ model: path }, options, onProgress) {
   const prefill = (from, to) => engine.prefill(sequence, tokens.slice(from, to));
   await prefill(0, history);
   const state = await sequence.capture();
+  const isPartial = !engine.canTrim && sequence.hasAttention;
   let bytes = 0;
   const capture = async () => {
-    const captured = await sequence.capture();
+    const captured = await sequence.capture(isPartial);
     bytes = captured.byteLength;
     captured.close();
   };
@@ -57,17 +59,19 @@ async function measure({ model: path }, options, onProgress) {
     tokenMs: after(cut, () => prefill(cut, cut + 1)),
   };
   const medians = await interleave(rounds, measures, onProgress);
+  const stateBytes = state.byteLength;
   state.close();
   await engine.close();
   await model.close();
-  return { model: basename(path), history, message, opening, ...medians, bytes };
+  return { model: basename(path), history, message, opening, ...medians, bytes, stateBytes };
 }
 
-function report({ model, history, message, opening, wholeMs, cutMs, captureMs, tokenMs, bytes }) {
+function report({ model, history, message, opening, wholeMs, cutMs, captureMs, tokenMs, bytes, stateBytes }) {
   return [
     `${model}: a history of ${history} tokens, a message of ${message}, an opening of ${opening}; times of one thread`,
     `prefill in one piece ${wholeMs.toFixed(2)} ms, in two pieces ${cutMs.toFixed(2)} ms, of one token ${tokenMs.toFixed(2)} ms`,
-    `capture of ${(bytes / 1e6).toFixed(2)} MB ${captureMs.toFixed(2)} ms`,
+    `capture of a checkpoint of ${(bytes / 1e6).toFixed(3)} MB ${captureMs.toFixed(2)} ms`,
+    `the whole state of the history has ${(stateBytes / 1e6).toFixed(3)} MB`,
     '',
   ].join('\n');
 }

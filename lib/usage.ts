@@ -5,7 +5,7 @@
 export interface Usage {
   /** Tokens in the prompts, including the cached tokens. */
   inputTokens: number;
-  /** Prompt tokens that were already in the KV cache. */
+  /** Prompt tokens that were not prefilled, because their KV state was in the KV cache or was restored. */
   cachedInputTokens: number;
   /** Generated tokens, including reasoning, but without the tokens that ended a reply. */
   outputTokens: number;

@@ -21,7 +21,8 @@ export const CACHE = {
   /** Accept a directory that other users can write to. Those users could change replies. @default false */
   allowSharedDirectory: boolean().default(false),
   /**
-   * Budget of all KV states in this process's memory, outside the KV cache, in bytes: templates and conversations.
+   * Budget of all KV states in this process's memory, outside the KV cache, in bytes. Templates, conversations and
+   * checkpoints share it.
    *
    * @default the larger of 512 MiB and one eighth of physical memory
    */
@@ -58,7 +59,7 @@ export const CACHE = {
   /** Maximum KV cells of those templates, one cell per token. @default half of kvCells */
   maxResidentCells: integer(0).optional(),
   /**
-   * Deprecated: states of sessions share `maxMemoryBytes`.
+   * Deprecated: no effect. The states of sessions share the budget `maxMemoryBytes`.
    *
    * @default 268435456 (256 MiB)
    * @deprecated Use `maxMemoryBytes`.

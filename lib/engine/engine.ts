@@ -62,11 +62,11 @@ export interface EngineStatus {
     /** total - used. */
     free: number;
   };
-  /** Bytes of the kept states of sessions that hold no sequence. A shared state counts once for each session. */
+  /** Bytes of the states in memory that belong to sessions and completions, including checkpoints. Part of `states`. */
   savedBytes: number;
   /** Reply tokens per second of all sessions, averaged over the last ten seconds. */
   tokensPerSecond: number;
-  /** Checkpoints of conversations since the engine was created: their number, bytes and duration. */
+  /** Checkpoints of conversations that were captured since the engine was created. Some may have been dropped since. */
   checkpoints: CheckpointTotals;
   /** Decodes since the engine was created. */
   decodes: number;
