@@ -39,6 +39,7 @@ export type {
   UserMessage,
 } from './prompt/messages.js';
 export type { SamplingOptions } from './sampling-options.js';
+export type { ChatRequest } from './session/chat.js';
 export type { CompactionOptions } from './session/compaction/compaction.js';
 export type { Completion, CompletionOptions } from './session/completion.js';
 export type { MessageInput } from './session/message-input.js';

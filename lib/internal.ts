@@ -35,7 +35,6 @@ export { Sequence } from './engine/sequence.js';
 export { SequencePool } from './engine/sequence-pool.js';
 export { StateSizes } from './engine/state-sizes.js';
 export { type StateKind, StateStore, type StoredState } from './engine/state-store.js';
-export { StateTransfer, StateTransfers } from './engine/state-transfers.js';
 export { windowCells } from './engine/window-budget.js';
 export { makeDirectory, replaceFile, replaceText } from './files.js';
 export { Detokenizer } from './generate/detokenizer.js';
@@ -92,6 +91,7 @@ export {
   SAMPLING_OPTIONS,
   XTC_OPTIONS,
 } from './sampling-options.js';
+export { CHAT_OPTIONS } from './session/chat.js';
 export { COMPACT_OPTIONS, COMPACTION_OPTIONS } from './session/compaction/compaction.js';
 export { COMPLETION_OPTIONS, type CompletionPart } from './session/completion.js';
 export { pendingCalls, readHistory, readTurn, type TurnInput } from './session/conversation.js';

@@ -5,6 +5,7 @@ import { logEvents } from '../diagnostics/debug-log.js';
 import { startTelemetry } from '../diagnostics/telemetry.js';
 import { HeadstartError } from '../errors.js';
 import type { ReplyStream } from '../generate/reply-stream.js';
+import type { Reply, StreamPart } from '../generate/stream-parts.js';
 import { forgivingLogger, type Logger, limitedLogger, stderrLogger } from '../logger.js';
 import { LORAS, type LoraConfig, resolveLoras } from '../model/lora-files.js';
 import { resolveModel } from '../model/resolve-model.js';
@@ -13,6 +14,7 @@ import { setNativeLogger, unsetNativeLogger } from '../native/log.js';
 import type { Model } from '../native/model.js';
 import { abortSignal, group, type OptionsOf, text } from '../option-types.js';
 import { parseOptions } from '../parse-options.js';
+import { type ChatRequest, chat } from '../session/chat.js';
 import { type Completion, type CompletionOptions, type CompletionPart, streamComplete } from '../session/completion.js';
 import { readConversation } from '../session/conversation.js';
 import type { ConversationMessage } from '../session/message-input.js';
@@ -21,6 +23,7 @@ import { OpenSessions } from '../session/open-sessions.js';
 import type { Session } from '../session/session.js';
 import { type SessionOptions, TEMPLATE } from '../session/session-options.js';
 import type { McpServers } from '../tools/mcp/mcp-servers.js';
+import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
 import { resolveAgentOptions } from './agent-config.js';
 import type { AgentHealth } from './agent-health.js';
 import type { AgentOptions } from './agent-options.js';
@@ -139,6 +142,26 @@ export class AgentServer {
   async restoreSession(path: string, options: Omit<SessionOptions, 'messages'> = {}): Promise<Session> {
     this.#requireOpen();
     return restoreSession(this.#parts, path, options, (id) => this.#sessions.reserve(id));
+  }
+
+  /**
+   * Answers a conversation that the program keeps: each request has all messages. The request starts from the longest
+   * prefix that this agent knows from its templates, sessions and earlier requests of the same tenant.
+   *
+   * The request starts when the stream is iterated or its `result` is awaited.
+   *
+   * @example
+   * const messages = [{ role: 'user', content: 'What is a KV cache?' }];
+   * const { text } = await agent.chat({ messages }).result;
+   * messages.push({ role: 'assistant', content: text }, { role: 'user', content: 'Who invented it?' });
+   * const { usage } = await agent.chat({ messages }).result; // usage.cachedInputTokens counts the first turn
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `CONTEXT_FULL`, `QUEUE_FULL`, `CLOSED`, `ABORTED`,
+   *   `REPLY_INVALID` (with `responseFormat`), and the codes of rendering, sampling and decoding.
+   */
+  chat<S extends Schema>(request: ChatRequest<S>): ReplyStream<StreamPart, Reply<SchemaValue<S>>> {
+    this.#requireOpen();
+    return chat(this.#parts, request, this.#closed.signal);
   }
 
   /**

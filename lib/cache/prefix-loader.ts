@@ -6,6 +6,7 @@ import type { StateKind, StoredState } from '../engine/state-store.js';
 import { HeadstartError } from '../errors.js';
 import { commonPrefixLength, isPrefix } from '../tokens.js';
 import type { PrefixCache } from './prefix-cache.js';
+import { MIN_SHARED_TOKENS } from './prefix-hash.js';
 import type { PrefixCandidate, PrefixQuery } from './prefix-index.js';
 import type { StartReport } from './start-report.js';
 
@@ -46,19 +47,40 @@ export class PrefixLoader {
    * @param inProgress as `SequencePool.lease`
    */
   async lease(prompt: Int32Array | undefined, signal: AbortSignal | undefined, inProgress: boolean): Promise<void> {
-    const { sessions, states, reproducible, context, canTrim } = this.#setup.engine;
+    const { sessions, states, reproducible, canTrim } = this.#setup.engine;
     this.#sequence.group = this.group;
     throwIfAborted(signal);
-    if (prompt !== undefined && !sessions.hasFreeId && reproducible === undefined) {
+    if (prompt !== undefined && reproducible === undefined) {
       const query: PrefixQuery = { group: this.group, tokens: prompt.subarray(0, -1), canTrim };
       const idle = this.#setup.cache.index.longestIdle(query, this.#templateLengthIn(query.tokens));
-      if (idle !== undefined && (context.info.kvLayout === 'split' || idle === sessions.nextEvicted())) {
-        sessions.takeOver(idle, this.#sequence);
+      if (idle !== undefined && this.#mayTakeOver(idle, query.tokens)) {
+        this.#noteContinued(idle);
+        const losesTokens = commonPrefixLength(idle.tokens, query.tokens) < idle.length;
+        sessions.takeOver(idle, this.#sequence, !idle.isAbandoned || losesTokens);
         states.setCheckpoints(this.#sequence, { ...idle.checkpoints });
         return;
       }
     }
     await sessions.lease(this.#sequence, signal, inProgress);
+  }
+
+  /**
+   * Whether to take over an idle sequence instead of copying it: nobody else uses it and the prompt extends it, or it
+   * would be evicted anyway.
+   */
+  #mayTakeOver(idle: Sequence, tokens: Int32Array): boolean {
+    const { sessions, context } = this.#setup.engine;
+    const isExtended = commonPrefixLength(idle.tokens, tokens) > idle.length - MIN_SHARED_TOKENS;
+    const isEvicted = !sessions.hasFreeId && (context.info.kvLayout === 'split' || idle === sessions.nextEvicted());
+    return (idle.isAbandoned && isExtended) || isEvicted;
+  }
+
+  /** Notes that a one-off request was continued, so its tokens are worth as much as those of a conversation. */
+  #noteContinued(source: Sequence): void {
+    if (source.isAbandoned) {
+      source.kind = 'conversation';
+      this.#sequence.kind = 'conversation';
+    }
   }
 
   /** Loads the template into the empty sequence. Without a template it loads nothing. */
@@ -137,7 +159,15 @@ export class PrefixLoader {
     const { cache, tenant } = this.#setup;
     const sequence = this.#sequence;
     const request = { key: '', keyring: cache.keyring(tenant), sequence, tokens, breakpoints: [], signal };
-    return (await cache.candidates.load(candidate, request)) !== undefined;
+    if (candidate.source === 'sequence') {
+      this.#noteContinued(candidate.sequence);
+    }
+    const isLoaded = (await cache.candidates.load(candidate, request)) !== undefined;
+    if (isLoaded && candidate.source === 'memory' && candidate.shared === candidate.tokens) {
+      sequence.kind = 'conversation';
+      this.#setup.engine.states.dropAbandoned(candidate.stored);
+    }
+    return isLoaded;
   }
 
   /** With `reproducible`, a sequence continues only from its own contents or from the template. */

@@ -269,7 +269,7 @@ export class Engine {
 
   /** Keeps the contents of a sequence that is about to be evicted, if restoring them later is worthwhile. */
   #swapOut(sequence: Sequence): void {
-    if (sequence.length <= sequence.templateLength) {
+    if (sequence.length <= sequence.templateLength || (sequence.isAbandoned && sequence.kind === 'request')) {
       return; // an earlier state may still be swapped out
     }
     if (this.reproducible !== undefined) {

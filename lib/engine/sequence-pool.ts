@@ -115,11 +115,15 @@ export class SequencePool {
   /**
    * Evicts an idle sequence, and gives its id and its tokens to an empty sequence without an id. Nothing is copied or
    * removed in the KV cache.
+   *
+   * @param keepsContents as {@link evictIdle}
    */
-  takeOver(idle: Sequence, sequence: Sequence): void {
+  takeOver(idle: Sequence, sequence: Sequence, keepsContents = true): void {
     this.#requireOpen();
     this.#leased.delete(idle);
-    this.#options.onEvict?.(idle);
+    if (keepsContents) {
+      this.#options.onEvict?.(idle);
+    }
     idle.moveTo(sequence);
     idle.notifyEvicted();
     sequence.age = this.#nextAge++;

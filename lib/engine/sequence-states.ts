@@ -240,6 +240,14 @@ export class SequenceStates {
     }
   }
 
+  /** Drops a state if all its owners were abandoned: a newer sequence holds its tokens now. */
+  dropAbandoned(stored: StoredState): void {
+    const owners = [...(this.#owners.get(stored) ?? [])];
+    if (owners.length > 0 && owners.every(({ isAbandoned }) => isAbandoned)) {
+      this.store.drop(stored);
+    }
+  }
+
   /** Removes an owner of a state. Without owners the state is dropped. */
   release(stored: StoredState, owner: Sequence): void {
     const owners = this.#owners.get(stored);

@@ -60,6 +60,8 @@ export class Sequence {
   kind: StateKind;
   /** Whether the sequence is in use. Only idle sequences are evicted. */
   busy = true;
+  /** Whether nobody will use the sequence again, except to continue from its tokens. */
+  isAbandoned = false;
   /** Whether a turn is in progress. While it waits, for example for a tool, the sequence is not busy. */
   inProgress = false;
   /** Whether the sequence is evicted only after all idle sequences of its pool that are not pinned. */

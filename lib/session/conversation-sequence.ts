@@ -56,6 +56,19 @@ export class ConversationSequence implements ReplySequence {
     states.setCheckpoints(this.#sequence, {});
   }
 
+  /**
+   * Leaves the sequence to later prompts that begin with its tokens. Do not use it after this call. With `reproducible`
+   * no other prompt may use the tokens.
+   */
+  abandon(): void {
+    if (this.#setup.engine.reproducible !== undefined || !this.#sequence.isLeased) {
+      this.close();
+      return;
+    }
+    this.#sequence.isAbandoned = true;
+    this.setBusy(false);
+  }
+
   /** Leases an id and loads the template. */
   async start(signal: AbortSignal | undefined): Promise<StartReport> {
     await this.#prefixLoader.lease(undefined, signal, false);

@@ -98,7 +98,7 @@ export interface ToolOptions extends OptionsOf<typeof TOOL_CALLS> {}
 
 const TOOL_CALL_OPTIONS = group(TOOL_CALLS);
 
-const SEND = {
+export const SEND = {
   ...GENERATION,
   ...TOOL_CALLS,
   /**

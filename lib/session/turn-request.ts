@@ -49,7 +49,11 @@ export function readRequest(
   };
 }
 
-function requireOneGoal({ responseFormat, toolChoice = 'auto' }: SendOptions): void {
+/** @throws HeadstartError `INVALID_ARGUMENT` if the reply must be both a call and JSON. */
+export function requireOneGoal({
+  responseFormat,
+  toolChoice = 'auto',
+}: Pick<SendOptions, 'responseFormat' | 'toolChoice'>): void {
   if (responseFormat !== undefined && (toolChoice === 'required' || typeof toolChoice === 'object')) {
     throw new HeadstartError(
       'INVALID_ARGUMENT',

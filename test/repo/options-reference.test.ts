@@ -4,6 +4,7 @@ import {
   AGENT_OPTIONS,
   BUDGET_OPTIONS,
   CACHE_OPTIONS,
+  CHAT_OPTIONS,
   COMPACT_OPTIONS,
   COMPACTION_OPTIONS,
   COMPLETION_OPTIONS,
@@ -129,6 +130,7 @@ const GROUPS: OptionsGroup[] = [
     schema: REPETITION_GUARD_OPTIONS,
     about: 'The option `repetitionGuard` of `send`, `stream` and `complete`.',
   },
+  { title: 'Chat', shape: 'CHAT', schema: CHAT_OPTIONS, about: 'The options of `agent.chat(request)`.' },
   { title: 'Save', shape: 'SAVE', schema: SAVE_OPTIONS, about: 'The options of `session.save(path, options)`.' },
   {
     title: 'Completion',

@@ -1,0 +1,173 @@
+import { randomUUID } from 'node:crypto';
+import { combinedSignal, eitherSignal } from '../abort.js';
+import { HeadstartError } from '../errors.js';
+import type { PartQueue } from '../generate/part-queue.js';
+import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
+import { prepareFormat } from '../generate/response-format.js';
+import { mergeSampling } from '../generate/sampling.js';
+import type { Reply, StreamPart } from '../generate/stream-parts.js';
+import { UsageCounter } from '../generate/usage-counter.js';
+import { checked, group, type OptionsOf, text, value } from '../option-types.js';
+import type { ChatMessage } from '../prompt/messages.js';
+import type { TemplateSource } from '../prompt/renderer.js';
+import type { Boundary } from '../prompt/template-boundary.js';
+import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
+import { checkTools, requireToolChoice, type Tool, type ToolSet } from '../tools/tool.js';
+import { readConversation } from './conversation.js';
+import { ConversationSequence } from './conversation-sequence.js';
+import { type ConversationMessage, invalidMessage } from './message-input.js';
+import { findTemplate, type SessionHost } from './open-session.js';
+import { resolveGeneration, resolveToolOptions, SEND, type SendOptions } from './send-options.js';
+import { Turn, type TurnRequest } from './turn.js';
+import { asAborted, withUsage } from './turn-errors.js';
+import { newTurnId, TurnEvents } from './turn-events.js';
+import { TurnLock } from './turn-lock.js';
+import { requireOneGoal } from './turn-request.js';
+
+const CHAT = {
+  ...SEND,
+  /**
+   * The whole conversation: an optional system message, then the messages up to the user message or the tool results
+   * that the model answers.
+   */
+  messages: value<readonly ConversationMessage[]>(Array.isArray, 'an array of messages'),
+  /**
+   * The tools that the model may call. Tools with `execute` run as in a session. Calls of other tools are returned.
+   * @default the agent's tools
+   */
+  tools: checked<readonly Tool[]>(checkTools, 'an array of tools').optional(),
+  /** The tenant of the request. Different tenants never share cached tokens. @default none */
+  tenant: text().optional(),
+};
+
+/** One request with its whole conversation. */
+export interface ChatRequest<S extends Schema = Schema>
+  extends Omit<OptionsOf<typeof CHAT>, 'messages' | 'responseFormat'>,
+    Pick<SendOptions<S>, 'responseFormat'> {
+  /** The whole conversation: see the option of this name. */
+  messages: readonly ConversationMessage[];
+}
+
+export const CHAT_OPTIONS = group(CHAT);
+
+/**
+ * Answers a conversation that the caller keeps.
+ *
+ * @param closing aborts when the agent is closed
+ * @throws HeadstartError as `AgentServer.chat`.
+ */
+export function chat<S extends Schema>(
+  host: SessionHost,
+  request: ChatRequest<S>,
+  closing: AbortSignal,
+): ReplyStream<StreamPart, Reply<SchemaValue<S>>> {
+  const task = new StreamedTask<StreamPart, Reply>((queue, leaveSignal) =>
+    answer(host, request, closing, queue, leaveSignal),
+  );
+  return task as ReplyStream<StreamPart, Reply<SchemaValue<S>>>;
+}
+
+async function answer(
+  host: SessionHost,
+  request: ChatRequest,
+  closing: AbortSignal,
+  queue: PartQueue<StreamPart>,
+  leaveSignal: AbortSignal,
+): Promise<StreamEnd<StreamPart, Reply>> {
+  host.requireOpen();
+  const generation = resolveGeneration(request, CHAT_OPTIONS);
+  requireOneGoal(request);
+  const { systemPrompt, messages } = readChat(request.messages);
+  const signal = combinedSignal(closing, leaveSignal, request.signal);
+  const usage = new UsageCounter();
+  const stopDropping = queue.closeOnAbort(signal);
+  try {
+    const { tools: requested } = request;
+    const template = await findTemplate(host, { systemPrompt, tools: requested, signal });
+    const session = { id: randomUUID(), messages };
+    const { toolRun, ...options } = toolOptions(host, request, template.tools, {
+      session,
+      signal: eitherSignal(signal, generation.deadline),
+    });
+    const sampling = mergeSampling(host.defaults.sampling, generation.sampling);
+    const { reasoning = true } = request;
+    const format = await prepareFormat(request.responseFormat);
+    const turn = { messages, generation, sampling, ...options, toolRun, format, reasoning, signal, usage };
+    return await runTurn(host, request, template, turn, queue);
+  } catch (error) {
+    const limit = { deadline: generation.deadline, timeoutMs: request.timeoutMs };
+    const failure = closing.aborted
+      ? new HeadstartError('CLOSED', 'The agent was closed during this request', { cause: error })
+      : asAborted(error, 'The request', limit, signal);
+    throw withUsage(failure, usage.total());
+  } finally {
+    stopDropping();
+  }
+}
+
+/** @throws HeadstartError `INVALID_ARGUMENT`. */
+function readChat(input: readonly ConversationMessage[]): {
+  systemPrompt: string | undefined;
+  messages: ChatMessage[];
+} {
+  const conversation = readConversation(input, undefined);
+  const last = conversation.messages.at(-1);
+  if (last === undefined || last.role === 'assistant') {
+    throw invalidMessage('Expected `messages` to end with a user message or the results of tool calls');
+  }
+  return conversation;
+}
+
+function toolOptions(
+  { contextSize }: SessionHost,
+  request: ChatRequest,
+  tools: ToolSet,
+  context: Pick<TurnRequest['toolRun'], 'session' | 'signal'>,
+) {
+  const { maxSteps, toolChoice, onToolCall: hook, ...limits } = resolveToolOptions(contextSize, request);
+  requireToolChoice(toolChoice, tools);
+  return { maxSteps, toolChoice, toolRun: { ...limits, ...context, turnId: newTurnId(), tools, hook } };
+}
+
+async function runTurn(
+  host: SessionHost,
+  { tenant }: ChatRequest,
+  { source, boundary }: { source: TemplateSource; boundary: Boundary },
+  request: TurnRequest,
+  queue: PartQueue<StreamPart>,
+): Promise<StreamEnd<StreamPart, Reply>> {
+  const { model, renderer, messageEnds, contextSize, engine, cache } = host;
+  const { tokens: template, reason: templateReason, breakpoints } = boundary;
+  const setup = {
+    engine,
+    cache,
+    template,
+    templateReason,
+    breakpoints,
+    tenant,
+    useCache: true,
+    kind: 'request' as const,
+  };
+  const sequence = new ConversationSequence(setup);
+  const lock = new TurnLock(host.lock, sequence);
+  const { turnId, session } = request.toolRun;
+  const events = new TurnEvents({ turnId, sessionId: session.id, model: model.path });
+  const services = { model, renderer, messageEnds, contextSize, source, sequence, lock, queue };
+  try {
+    await lock.enter(request.toolRun.signal);
+    events.begin();
+    const turn = new Turn({ ...services, compaction: undefined, onPrompt: () => undefined }, request);
+    const end = await turn.run();
+    lock.pause();
+    await queue.untilDrained(request.signal);
+    events.end(end.result);
+    return end;
+  } catch (error) {
+    events.end({ error });
+    sequence.afterFailure();
+    throw error;
+  } finally {
+    lock.leave();
+    sequence.abandon();
+  }
+}

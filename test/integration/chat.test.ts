@@ -1,0 +1,238 @@
+// `chat` answers a whole conversation with each request, and starts from what earlier requests have computed.
+import type { AgentServer, ChatMessage, ChatRequest, Reply } from 'llama-headstart';
+import { tool } from 'llama-headstart';
+import { describe, expect, it } from 'vitest';
+import { type AgentSettings, EXACT, startAgent } from '../helpers/agents.js';
+
+const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
+const QUESTIONS = ['My chain broke. What now?', 'What does a new one cost?', 'And the labor?', 'Thank you'];
+/** Sampled and rendered forms of a reply may differ in this many tokens at its end. */
+const MARGIN = 8;
+
+const user = (content: string): ChatMessage => ({ role: 'user', content });
+const assistant = ({ text }: Reply): ChatMessage => ({ role: 'assistant', content: text });
+
+/** Asks the questions in separate requests. Each request has all messages so far. */
+async function converse(
+  agent: AgentServer,
+  questions = QUESTIONS,
+  more: Partial<ChatRequest> = {},
+  between: () => Promise<unknown> = async () => undefined,
+): Promise<Reply[]> {
+  const messages: ChatMessage[] = [];
+  const all: Reply[] = [];
+  for (const question of questions) {
+    messages.push(user(question));
+    const reply = await agent.chat({ messages, maxTokens: 12, ...more }).result;
+    messages.push(assistant(reply));
+    all.push(reply);
+    await between();
+  }
+  return all;
+}
+
+/** The replies of an agent that has computed nothing before each request. */
+async function coldReplies(settings: AgentSettings, questions = QUESTIONS): Promise<string[]> {
+  const messages: ChatMessage[] = [];
+  const texts: string[] = [];
+  for (const question of questions) {
+    messages.push(user(question));
+    const agent = await startAgent({ ...settings, maxResidentTemplates: 0 });
+    const reply = await agent.chat({ messages, maxTokens: 12 }).result;
+    await agent.close();
+    messages.push(assistant(reply));
+    texts.push(reply.text);
+  }
+  return texts;
+}
+
+/** For each turn after the first: input tokens that were computed although an earlier turn had computed them. */
+function computedAgain(all: readonly Reply[]): number[] {
+  return all.slice(1).map(({ usage }, index) => {
+    const { inputTokens, outputTokens } = (all[index] as Reply).usage;
+    return inputTokens + outputTokens - usage.cachedInputTokens;
+  });
+}
+
+describe.each(MEMORIES)('with the %s model, a conversation in separate requests', (name) => {
+  it('prefills only what is new, and gets the replies of a cold agent', async () => {
+    const settings = { name, ...EXACT };
+    const agent = await startAgent(settings);
+    const all = await converse(agent);
+    expect(all.map(({ text }) => text)).toEqual(await coldReplies(settings));
+    // If the memory cannot be trimmed, a reply that is rendered in other tokens than were sampled is computed again.
+    const reply = name === 'dense' ? 0 : 12;
+    expect(Math.max(...computedAgain(all))).toBeLessThanOrEqual(reply + MARGIN);
+    expect(agent.health().heldSequences).toBe(1); // each request continued the sequence of the last one
+  });
+
+  it('prefills no more because of other requests between its turns', async () => {
+    const agent = await startAgent({ name, ...EXACT, nSeqMax: 2 });
+    const alone = await converse(agent);
+    const other = await startAgent({ name, ...EXACT, nSeqMax: 2 });
+    let count = 0;
+    const title = () => other.chat({ messages: [user(`Write a title: ${count++}`)], maxTokens: 3 }).result;
+    const beside = await converse(other, QUESTIONS, {}, title);
+    expect(beside.map(({ text }) => text)).toEqual(alone.map(({ text }) => text));
+    expect(computedAgain(beside)).toEqual(computedAgain(alone));
+  });
+});
+
+describe('requests of one agent', () => {
+  it('that continue one conversation in different ways at once each get the reply of a cold agent', async () => {
+    const agent = await startAgent({ ...EXACT });
+    const [first] = await converse(agent, [QUESTIONS[0] as string]);
+    const ask = async (target: AgentServer, question: string) => {
+      const messages = [user(QUESTIONS[0] as string), assistant(first as Reply), user(question)];
+      return target.chat({ messages, maxTokens: 12 }).result;
+    };
+    const questions = ['What does it cost?', 'How long does it take?', 'Is it worth it?'];
+    const together = await Promise.all(questions.map((question) => ask(agent, question)));
+    for (const [index, question] of questions.entries()) {
+      const cold = await startAgent({ ...EXACT });
+      expect(together[index]?.text).toBe((await ask(cold, question)).text);
+      await cold.close();
+    }
+  });
+
+  it('keep their conversations apart when there are more of them than sequences', async () => {
+    const settings: AgentSettings = { ...EXACT, nSeqMax: 3, maxMemoryBytes: 2 ** 21 };
+    const agent = await startAgent(settings);
+    const names = ['Ann', 'Bob', 'Cem', 'Dana', 'Eve', 'Finn'];
+    const questionsOf = (name: string) => [`I am ${name}. My chain broke.`, 'What does a new one cost?'];
+    const all = await Promise.all(names.map((name) => converse(agent, questionsOf(name))));
+    const { states, heldSequences } = agent.health();
+    expect(heldSequences).toBeLessThanOrEqual(3);
+    expect(states.bytes + states.transferBytes).toBeLessThanOrEqual(states.maxBytes);
+    for (const [index, name] of names.entries()) {
+      const alone = await startAgent(settings);
+      const texts = (await converse(alone, questionsOf(name))).map(({ text }) => text);
+      expect(all[index]?.map(({ text }) => text)).toEqual(texts);
+      await alone.close();
+    }
+  });
+
+  it('of one tenant never reuse tokens of another tenant', async () => {
+    const agent = await startAgent({ ...EXACT });
+    const run = async (tenant: string) => (await converse(agent, [QUESTIONS[0] as string], { tenant }))[0] as Reply;
+    expect((await run('a')).usage.cachedInputTokens).toBe(0);
+    expect((await run('a')).usage.cachedInputTokens).toBeGreaterThan(0);
+    expect((await run('b')).usage.cachedInputTokens).toBe(0);
+  });
+
+  it('are one-off requests until another one continues them: their states are not kept', async () => {
+    const agent = await startAgent({ ...EXACT, nSeqMax: 1, contextSize: 2048 });
+    for (const topic of ['cats', 'dogs']) {
+      await agent.chat({ messages: [user(`Tell me about ${topic}. `.repeat(40))], maxTokens: 4 }).result;
+    }
+    expect(agent.health().states.byKind).toMatchObject({ request: { count: 0 }, conversation: { count: 0 } });
+    await converse(agent, ['Tell me about birds. '.repeat(40), 'And fish?']);
+    await agent.chat({ messages: [user('Something else')], maxTokens: 4 }).result;
+    expect(agent.health().states.byKind.conversation.count).toBe(1);
+    const [, again] = await converse(agent, ['Tell me about birds. '.repeat(40), 'And fish?']);
+    expect(again?.usage.cachedInputTokens).toBeGreaterThan(200);
+  });
+});
+
+describe('a request', () => {
+  it('runs tools with `execute`, and returns the calls of other tools', async () => {
+    const agent = await startAgent({ maxResidentTemplates: 0 });
+    const parts: string[] = [];
+    const inputSchema = {
+      type: 'object',
+      properties: { part: { enum: ['chain'] } },
+      required: ['part'],
+      additionalProperties: false,
+    };
+    const price = tool({
+      name: 'price',
+      description: 'Looks up a price',
+      inputSchema,
+      execute: async () => 'EUR 12',
+    });
+    const order = tool({ name: 'order', description: 'Orders a part', inputSchema });
+    const messages = [user('How much is a chain?')];
+    const stream = agent.chat({ messages, tools: [price], toolChoice: 'required', maxTokens: 60, maxSteps: 2 });
+    for await (const part of stream) {
+      parts.push(part.type);
+    }
+    expect(parts).toContain('tool-result');
+    const returned = await agent.chat({ messages, tools: [order], toolChoice: 'required', maxTokens: 60 }).result;
+    expect(returned).toMatchObject({ finishReason: 'tool-calls', toolCalls: [{ toolName: 'order' }], toolResults: [] });
+    const [call] = returned.toolCalls;
+    const results: ChatMessage[] = [
+      ...messages,
+      { role: 'assistant', content: returned.text, toolCalls: returned.toolCalls },
+      { role: 'tool', toolCallId: call?.toolCallId as string, toolName: 'order', content: 'ordered' },
+    ];
+    const after = await agent.chat({ messages: results, tools: [order], maxTokens: 4 }).result;
+    expect(after.usage.cachedInputTokens).toBeGreaterThan(returned.usage.inputTokens / 2);
+  });
+
+  it('may begin with a system message, which replaces the system prompt of the agent', async () => {
+    const agent = await startAgent({ ...EXACT });
+    const messages = [{ role: 'developer' as const, content: 'You are terse.' }, user('Hello')];
+    const session = await agent.createSession({ systemPrompt: 'You are terse.' });
+    const expected = await session.send('Hello', { maxTokens: 8 });
+    const reply = await agent.chat({ messages, maxTokens: 8 }).result;
+    expect([reply.text, reply.usage.inputTokens]).toEqual([expected.text, expected.usage.inputTokens]);
+  });
+
+  it.each<[string, unknown]>([
+    ['no messages', { messages: [] }],
+    ['no list of messages', {}],
+    ['a reply as the last message', { messages: [user('Hello'), { role: 'assistant', content: 'Hi' }] }],
+    ['a system message in the middle', { messages: [user('Hello'), { role: 'system', content: 'Be brief.' }] }],
+    ['an unknown option', { messages: [user('Hello')], maxToken: 4 }],
+    [
+      'an unanswered call',
+      {
+        messages: [
+          user('Hello'),
+          { role: 'assistant', content: '', toolCalls: [{ toolCallId: 'a', toolName: 'b', input: {} }] },
+          user('And?'),
+        ],
+      },
+    ],
+  ])('with %s fails with INVALID_ARGUMENT, and nothing is held', async (_, request) => {
+    const agent = await startAgent();
+    await expect(agent.chat(request as ChatRequest).result).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    expect(agent.health()).toMatchObject({ heldSequences: 0, kvCells: { used: 0 } });
+  });
+
+  it('ends with ABORTED if its signal fires, and the next request continues from what it had computed', async () => {
+    const agent = await startAgent({ ...EXACT, contextSize: 2048 });
+    const controller = new AbortController();
+    const messages = [user('Tell me about chains. '.repeat(40))];
+    const stream = agent.chat({ messages, signal: controller.signal });
+    const aborted = (async () => {
+      for await (const _ of stream) {
+        controller.abort();
+      }
+    })();
+    await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
+    const { usage } = await agent.chat({ messages, maxTokens: 4 }).result;
+    expect(usage.inputTokens - usage.cachedInputTokens).toBeLessThanOrEqual(MARGIN);
+    expect(agent.health()).toMatchObject({ activeSessions: 0, queueLength: 0 });
+  });
+
+  it('ends with CLOSED if the agent is closed, and later requests are refused', async () => {
+    const agent = await startAgent();
+    const running = agent.chat({ messages: [user('Hello')], sampling: { ignoreEos: true } }).result;
+    running.catch(() => undefined);
+    await agent.close();
+    await expect(running).rejects.toMatchObject({ code: 'CLOSED' });
+    expect(() => agent.chat({ messages: [user('Hello')] })).toThrow(expect.objectContaining({ code: 'CLOSED' }));
+  });
+
+  it('with `reproducible` gives the same reply whatever ran before', async () => {
+    const settings: AgentSettings = { reproducible: true, name: 'dense-quantised' };
+    const alone = await startAgent(settings);
+    const expected = (await converse(alone)).map(({ text }) => text);
+    await alone.close();
+    const agent = await startAgent(settings);
+    const [all] = await Promise.all([converse(agent), converse(agent, ['Something else', 'And more'])]);
+    expect(all.map(({ text }) => text)).toEqual(expected);
+    expect(agent.health().heldSequences).toBe(0);
+  });
+});
