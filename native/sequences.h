@@ -19,7 +19,8 @@ std::shared_ptr<const StateBytes> capture(
 );
 
 // Restores a state. A whole state needs an empty sequence. A partial state needs a sequence that begins with the tokens
-// of the state, except with recurrent models. It removes all later tokens. If llama.cpp fails, the sequence is emptied.
+// of the state. With a recurrent model, the sequence may have any tokens or none. Restoring a partial state removes all
+// later tokens. If llama.cpp fails, the sequence is emptied.
 void restore(ContextState & state, llama_seq_id sequence, const StateBytes & bytes);
 
 // Restores a sequence from a file with llama.cpp's own reader. Returns the tokens of the file.

@@ -187,8 +187,8 @@ std::shared_ptr<const StateBytes> readStateFile(
     const auto * tokens = reinterpret_cast<const int32_t *>(bytes->buffer.data() + HEADER_BYTES);
     bytes->tokens.assign(tokens, tokens + tokenCount);
 
-    // The header of the blob overwrites the last token ids in the buffer, which were copied above. The bytes of the
-    // state therefore stay in place.
+    // llama_state_seq_set_data needs the blob's header directly in front of the state. The header overwrites the last
+    // token ids in the buffer, which were copied above, so the state does not have to be moved.
     bytes->offset = stateStart - BLOB_HEADER_BYTES;
     bytes->size = stateEnd - bytes->offset;
     const int32_t sequenceId = 0;

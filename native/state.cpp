@@ -55,8 +55,9 @@ Napi::Value SequenceState::readFile(const Napi::CallbackInfo & info) {
     });
 }
 
-// Writes to all pages of a buffer in advance. The system provides a page of memory only when the page is first written
-// to. For all pages of a state, that can take longer than reading the file into them.
+// Allocates a buffer, writes to all its pages and frees it. The next state of about this size reuses the buffer (see
+// buffer.h). The system provides a page of memory only when the page is first written to. For all pages of a state,
+// that can take longer than reading the file into them.
 Napi::Value SequenceState::reserve(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {

@@ -13,10 +13,13 @@ struct StateBytes {
     Buffer buffer;
     size_t offset = 0;  // the index in `buffer` of the blob for llama_state_seq_set_data
     size_t size = 0;
-    // Describes the captured context. Empty if the context is unknown. The caller must then know that the state fits.
+    // Describes the model and context of the captured sequence. A state can be restored only into a context with the
+    // same description. Empty if unknown: the caller must then know that the state fits.
     std::string compatibility;
     std::string metadata;  // JSON, from the file of the state
-    bool partial = false;  // `buffer` has only the part of the memory that cannot be trimmed
+    // Whether the blob has only what cannot be trimmed: recurrent state, and the cells of sliding windows
+    // (LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY).
+    bool partial = false;
 
     const uint8_t * blob() const { return buffer.data() + offset; }
 };

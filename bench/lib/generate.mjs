@@ -35,8 +35,8 @@ export async function placeSequences(sequences, state, width, shared) {
 }
 
 /**
- * Generates `steps` tokens in one sequence and turns them into text, as a session does. As in the baseline, each
- * sequence starts with a different token, so that the continuations differ.
+ * Generates `steps` tokens in one sequence and turns them into text, as a session does. Each sequence starts with a
+ * different token, so that the continuations differ. The baseline (bench/native/baseline.cpp) uses the same tokens.
  *
  * @param {import('llama-headstart/native').Model} model
  * @param {import('llama-headstart/internal').Engine} engine
@@ -57,7 +57,7 @@ export async function generate(model, engine, prefix, sequence, steps) {
 
 /**
  * Generates tokens in sequence 0 without other work: JavaScript only awaits one native call and starts the next call.
- * The result shows the part of a step's cost that no JavaScript code can avoid.
+ * The caller measures this loop, because no other JavaScript code can have a lower cost per step.
  *
  * @param {import('llama-headstart/native').Context} context
  * @param {Int32Array} prefix the tokens that the sequence holds

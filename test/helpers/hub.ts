@@ -11,7 +11,10 @@ import {
 import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
 
-/** The faults of one download. A field that is not set has no effect. */
+/**
+ * The faults of one response. A field that is not set has no effect. The API uses `headers` and `body` only if `status`
+ * is set, closes the connection at once if `dropAfter` is set, and ignores the other fields.
+ */
 export interface Fault {
   status?: number;
   headers?: Record<string, string>;

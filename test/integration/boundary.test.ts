@@ -22,8 +22,8 @@ const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', 
 const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((name) => name.endsWith('.jinja'));
 
 /**
- * Messages that the search does not use as probes. A tokenizer merges the beginning of each message with the text in
- * front of it in a different way.
+ * Messages that the search does not use as probes. A tokenizer may merge the beginning of a message with the text in
+ * front of the message, so these messages begin with different kinds of characters.
  */
 const MESSAGES = ['Where is it?', '\n\nTwo\nlines', '1234567', '\u{1F6B2} hm', '', "'s"];
 
@@ -36,10 +36,13 @@ const SYSTEM_PROMPT_IN_USER_TURN = ['google-gemma-2-2b-it.jinja', 'mistralai-Mis
 /** With these chat templates, a prompt without a system prompt and tools begins with the user's message. */
 const NOTHING_SHARED_WITHOUT_SYSTEM_PROMPT = ['Reka-Edge.jinja'];
 
-/** The number of tests that each chat template has. */
+/** The number of tests below that can run with each chat template. */
 const TESTS = 4;
 
-/** The chat templates for test `number`. In `npm test`, each usual chat template has one of the tests. */
+/**
+ * The chat templates for test `number`. In `npm test`, the chat templates of the two lists above are in all tests, and
+ * each other chat template is in only one.
+ */
 const templatesFor = (number: number) =>
   variants(
     CHAT_TEMPLATES,
@@ -93,7 +96,7 @@ describe('a chat template that puts the system prompt into the first user turn',
 });
 
 describe('a remembered boundary that is wrong', () => {
-  it('is not used by a search that begins right after the boundary was forgotten', async () => {
+  it('is not used after forget(), even if the next search starts before the hint file is deleted', async () => {
     const directory = await temporaryDirectory();
     const templates = new Templates(model, rendererFor('Qwen-Qwen2.5-7B-Instruct.jinja'), 'fingerprint', directory);
     const source = { systemPrompt: SYSTEM_PROMPT };

@@ -141,7 +141,7 @@ describe.each<[string, string, { text?: string; reasoning?: string; calls?: numb
   });
 });
 
-it('a reply that is cut off before any markup is text, except for the beginning of a call', async () => {
+it('a reply that is cut off keeps its text if it has no markup yet, but loses the beginning of a call', async () => {
   const file = join(MODELS_DIRECTORY, 'templates/openai-gpt-oss-120b.jinja');
   const renderer = new Renderer(model, readFileSync(file, 'utf8'));
   const { format } = await renderer.prompt({ tools: TOOLS }, [{ role: 'user', content: 'Hi' }]);

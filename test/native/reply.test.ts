@@ -76,7 +76,7 @@ describe('a reply', () => {
     expect((await parse(bench.model, rendered, `${call}\n${call}`)).calls).toEqual([parsedCall, parsedCall]);
   });
 
-  test('can be parsed at every length, and its text never contains markup', async () => {
+  test('can be parsed when it is cut off at any position, and its text never contains markup', async () => {
     const rendered = await bench.model.render({ messages, tools });
     const text = `Let me see.\n${call}`;
     for (let length = 0; length <= text.length; length++) {
@@ -133,7 +133,7 @@ describe('a reply', () => {
     expect((await bench.model.parseReply({ rendered, text })).content.trim()).toBe(text.trim());
   });
 
-  test('of 20 MiB is refused, and so are requests of wrong types', async () => {
+  test('of 20 MiB is refused as TEXT_TOO_LONG, and parseReply() refuses arguments of the wrong type', async () => {
     const rendered = await bench.model.render({ messages });
     expect(await codeOf(() => bench.model.parseReply({ rendered, text: 'a'.repeat(20 << 20) }))).toBe('TEXT_TOO_LONG');
     for (const bad of [

@@ -184,7 +184,7 @@ describe('a process that holds the lock of a template', () => {
     expect(holders.wrong).toEqual([]);
   });
 
-  it('lets a waiting start be aborted, without an effect on other waiting starts', async () => {
+  it('lets another process abort one of two sessions that wait for the lock, and start the other', async () => {
     const directory = await temporaryDirectory();
     const owner = await startStoppedOwner(directory);
     const lab = await Lab.open(dense(directory));

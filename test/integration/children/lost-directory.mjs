@@ -1,5 +1,5 @@
-// lost-directory.mjs MODEL CACHE_DIRS MODELS_DIRS (both JSON). Runs in a deleted working directory, with cache and
-// models directories that cannot be created. Prints the results as JSON.
+// lost-directory.mjs MODEL CACHE_DIRS MODELS_DIRS. Both lists are JSON arrays of directories that cannot be created.
+// Runs in a deleted working directory, and prints the results as JSON.
 import { mkdtempSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
