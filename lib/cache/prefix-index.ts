@@ -25,7 +25,7 @@ export type PrefixCandidate = {
 /** If a named pipe or a link has the name of an entry, opening it must not wait for a writer or follow the link. */
 const READ_FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0);
 
-/** If several entries are equally near according to the index: the maximum number of them to read. */
+/** The maximum number of entries to read if several are equally near according to the index. */
 const MAX_READ = 4;
 
 export interface PrefixQuery {
@@ -53,8 +53,8 @@ export class PrefixIndex {
   }
 
   /**
-   * The cached template that shares the longest prefix with a template. If several share as much, the one that is
-   * cheapest to load.
+   * Finds the cached template that shares the longest prefix with a template. If several share equally many tokens, the
+   * result is the one that is cheapest to load.
    *
    * @returns undefined if no template shares enough tokens to be worth a restore
    */
@@ -80,8 +80,8 @@ export class PrefixIndex {
   }
 
   /**
-   * The conversation that shares the longest prefix with a prompt: an idle sequence, or a state in memory. If the memory
-   * can be trimmed, a busy sequence can be copied too.
+   * Finds the conversation that shares the longest prefix with a prompt: an idle sequence, or a state in memory. If the
+   * memory can be trimmed, the result may also be a busy sequence.
    *
    * @param sequence the sequence to load into. Its own states are always worth a restore.
    * @param baseline number of tokens that the sequence can get without a candidate
@@ -158,7 +158,7 @@ function measure(query: PrefixQuery, { group, tokens }: { group: string; tokens:
   return { shared: group === query.group ? usableTokens(query, tokens) : 0, tokens: tokens.length };
 }
 
-/** The number of tokens that the prompt can reuse of these. */
+/** The number of these tokens that the prompt can reuse. */
 export function usableTokens({ tokens: prompt, canTrim }: Omit<PrefixQuery, 'group'>, tokens: Int32Array): number {
   const shared = commonPrefixLength(tokens, prompt);
   return canTrim || shared === tokens.length ? shared : 0;

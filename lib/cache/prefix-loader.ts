@@ -40,8 +40,8 @@ export class PrefixLoader {
   }
 
   /**
-   * Leases an id for the sequence. If another sequence must be evicted and its tokens are of use for the prompt, they stay
-   * in the KV cache.
+   * Leases an id for the sequence. The prompt may continue a finished request, or share tokens with an idle sequence that
+   * must be evicted. Then the sequence takes over the id and the tokens of that sequence.
    *
    * @param prompt undefined if only the template will be loaded
    * @param inProgress as `SequencePool.lease`
@@ -65,8 +65,8 @@ export class PrefixLoader {
   }
 
   /**
-   * Whether to take over an idle sequence instead of copying it: nobody else uses it and the prompt extends it, or it
-   * would be evicted anyway.
+   * Whether to take over an idle sequence instead of copying it. Either its request has ended and the prompt continues
+   * its tokens, or the idle sequence would be evicted anyway.
    */
   #mayTakeOver(idle: Sequence, tokens: Int32Array): boolean {
     const { sessions, context } = this.#setup.engine;
@@ -106,7 +106,7 @@ export class PrefixLoader {
     const cached = await (engine.reproducible === undefined
       ? this.#load(prompt.subarray(0, -1), signal)
       : this.#loadReproducible(engine.reproducible, prompt, signal));
-    engine.states.dropSwapped(sequence); // from now on the sequence holds something newer
+    engine.states.dropSwapped(sequence); // the sequence now holds newer contents
     return cached;
   }
 
@@ -175,7 +175,7 @@ export class PrefixLoader {
     const sequence = this.#sequence;
     const tokens = prompt.subarray(0, -1);
     if (sequence.swapped !== undefined) {
-      await this.#empty(); // it holds only the template or a part of the swapped-out contents
+      await this.#empty(); // the sequence holds only the template or a part of the swapped-out contents
     }
     const template = this.#templateLengthIn(tokens);
     let cached = Number.POSITIVE_INFINITY;

@@ -42,8 +42,8 @@ export class StateCopier {
   }
 
   /**
-   * Captures the state of a sequence. While another state exceeds the memory budget, it waits if this one exceeds the
-   * budget too.
+   * Captures the state of a sequence. If this state does not fit into the memory budget, waits while another state
+   * exceeds the budget.
    *
    * @returns undefined if the state could not be captured
    * @throws HeadstartError `ABORTED`, `CLOSED`.
@@ -77,7 +77,8 @@ export class StateCopier {
   }
 
   /**
-   * Reads a state from disk. While another state exceeds the memory budget, it waits if this one exceeds the budget too.
+   * Reads a state from disk. If the state does not fit into the memory budget, waits while another state exceeds the
+   * budget.
    *
    * @param bytes size of the file; 0 if it is unknown
    * @returns the read state and when the read began, or the reason why the state cannot be used
@@ -149,7 +150,10 @@ export class StateCopier {
     }
   }
 
-  /** Tells the transfer whether it waits for KV cells, because starts that hold cells must not wait for it then. */
+  /**
+   * Tells the transfer whether its restore waits for KV cells. If it does, starts that hold cells must not wait for
+   * this transfer.
+   */
   async #tryRestore(sequence: Sequence, state: SequenceState, transfer: StateTransfer | undefined): Promise<void> {
     try {
       await sequence.restore(state);

@@ -87,7 +87,7 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
     /** The 99th percentile. */
     p99: number;
   };
-  /** Total time that the context was blocked while states were captured for a save, ms. */
+  /** Total time in which the context decoded nothing because a state was captured, ms. Includes states of sessions. */
   saveBlockedMs: number;
   /** Size of the directory's entries in bytes. 0 without a directory. */
   bytesOnDisk: number;

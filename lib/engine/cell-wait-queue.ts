@@ -45,15 +45,18 @@ export class CellWaitQueue {
     }
   }
 
-  /** Cells were released, or an idle sequence can now be evicted. Wakes the oldest waiter and all others that may fit. */
+  /**
+   * Call it when cells were released, or when an idle sequence can now be evicted. Wakes the oldest waiter and all
+   * others that may fit.
+   */
   onReleased(): void {
     this.releases++;
     this.#wake(this.#waiting);
   }
 
   /**
-   * The request with this `age` was preempted. Wakes only older waiters, because younger ones must not overtake that
-   * request.
+   * Call it when the request with this `age` was preempted. Wakes only older waiters, because younger ones must not
+   * overtake that request.
    */
   onPreempted(age: number): void {
     this.releases++;

@@ -29,7 +29,7 @@ export interface DecodeRequest extends PrefillOptions {
 export interface Decoded {
   /** The chosen next token. */
   token: number;
-  /** The most likely next tokens, in falling order. Present if {@link DecodeRequest.logProbabilities} is set. */
+  /** The most likely next tokens, the most likely first. Present if {@link DecodeRequest.logProbabilities} is set. */
   logProbabilities?: {
     /** Token ids. */
     tokens: Int32Array;
@@ -57,7 +57,9 @@ export class PendingRequest {
   emptied = false;
   /** After a preemption: KV cells that the sequence needs to hold its earlier tokens and the request. */
   cellsNeeded = 0;
-  /** Whether the scheduler can decode the request again from its start: it begins an empty sequence. */
+  /**
+   * Whether the request begins an empty sequence, so that the scheduler can decode the request again from its start.
+   */
   readonly restartable: boolean;
   resolve!: (decoded: Decoded) => void;
   reject!: (error: unknown) => void;
@@ -83,8 +85,8 @@ export interface RequestLimits {
 }
 
 /**
- * Finds problems that would make a whole batch fail, or affect another request. The context reports other problems when
- * it decodes: tokens out of range.
+ * Finds problems that would make a whole batch fail, or affect another request. Token ids out of range are not among
+ * them: the context reports such ids when it decodes.
  */
 export function requestProblem(request: DecodeRequest, limits: RequestLimits): HeadstartError | undefined {
   const { sequence, tokens, signal, logProbabilities = 0 } = request;

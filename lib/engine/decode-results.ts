@@ -5,8 +5,8 @@ import type { Decoded, PendingRequest } from './decode-request.js';
 import type { EngineContext } from './engine-context.js';
 
 /**
- * Asks the context for the logits and log-probabilities of a decode. The context keeps them only until the next decode.
- * Call this right after the decode was started.
+ * Asks the context for the logits and log-probabilities of a decode. The context keeps them only until the next decode,
+ * so call this right after the start of the decode.
  *
  * @returns undefined if no request needs them
  */
@@ -36,7 +36,7 @@ export function requestExtras(
   );
 }
 
-/** Settles the promise of a request that is fully decoded. A negative `token` means that its sampler failed. */
+/** Settles the promise of a request that is fully decoded. A negative `token` means that the sampler failed. */
 export function settleRequest(
   { request, resolve, reject }: PendingRequest,
   token: number,

@@ -32,13 +32,14 @@ export interface EngineOptions {
 }
 
 /**
- * A state is kept if decoding its tokens again would take more than this many times as long as copying it out and in.
+ * A state is kept if decoding its tokens again would take more than this many times as long as copying the state out
+ * and in.
  */
 const MIN_SPEEDUP = 2;
 
 /**
- * The age of resident templates. It is younger than every session, so that the prefill of a template never preempts a
- * session.
+ * The age of resident templates. Every session has a smaller age, which means an older one. So the prefill of a
+ * template never preempts a session.
  */
 const RESIDENT_AGE = 2 ** 48;
 
@@ -62,7 +63,7 @@ export interface EngineStatus {
     /** total - used. */
     free: number;
   };
-  /** Bytes of the states in memory that belong to sessions and completions, including checkpoints. Part of `states`. */
+  /** Bytes of the states in memory that belong to sessions and requests, including checkpoints. Part of `states`. */
   savedBytes: number;
   /** Reply tokens per second of all sessions, averaged over the last ten seconds. */
   tokensPerSecond: number;
@@ -193,8 +194,8 @@ export class Engine {
 
   /**
    * Repeats work that needs KV cells for an empty sequence until the cells suffice. Between two attempts it evicts one
-   * idle sequence: first resident templates whose cells no session shares, then sessions, then other resident templates.
-   * If no sequence is idle, it waits until cells are released.
+   * idle sequence: first resident templates that have cells of their own and are not pinned, then sessions, then other
+   * resident templates. If no sequence is idle, it waits until cells are released.
    *
    * @param sequence the sequence that needs the cells. Younger requests are preempted.
    *   @default preempts none
@@ -259,8 +260,8 @@ export class Engine {
   }
 
   /**
-   * Evicts one idle sequence: first resident templates whose cells no session shares, then sessions, then other and
-   * pinned resident templates.
+   * Evicts one idle sequence: first resident templates that have cells of their own and are not pinned, then sessions,
+   * then other resident templates, pinned ones last.
    */
   #evictIdle(): boolean {
     const isFreed = ({ pinned, hasUnsharedCells }: Sequence) => !pinned && hasUnsharedCells;

@@ -157,8 +157,8 @@ export class SequencePool {
   }
 
   /**
-   * Evicts one idle sequence: first those of one-off requests, last pinned ones, and among these the least recently
-   * used. Returns false if no sequence can be evicted.
+   * Evicts one idle sequence. Sequences of one-off requests are evicted first, and pinned sequences last. Within each
+   * of these groups, the least recently used sequence is evicted first. Returns false if no sequence can be evicted.
    *
    * @param accept restricts which sequences may be evicted. @default all
    * @param keepsContents whether `onEvict` is called, so that the contents can be kept. @default true

@@ -142,7 +142,7 @@ export class SequenceStates {
   /**
    * Gives the contents of another sequence, or of a file, to a sequence without contents, and ends the copy.
    *
-   * @returns whether the state fits into the store; without it the tokens are decoded again
+   * @returns whether the state fits into the store. If not, the tokens are decoded again.
    */
   adopt(sequence: Sequence, copy: ContentsCopy): boolean {
     this.dropSwapped(sequence);
@@ -187,7 +187,8 @@ export class SequenceStates {
   }
 
   /**
-   * Captures a checkpoint of a sequence. Where attention can be trimmed, the checkpoint holds only the rest.
+   * Captures a checkpoint of a sequence. If the model has attention layers, the checkpoint is partial: it holds only
+   * what cannot be trimmed.
    *
    * @param beginsTurn see {@link addCheckpoint}
    * @throws as {@link capture}.
@@ -203,7 +204,7 @@ export class SequenceStates {
     }
   }
 
-  /** Drops the checkpoints that only a sequence with its attention part can use. */
+  /** Drops the partial checkpoints. They are of no use for a sequence that has lost its cells. */
   dropPartial(sequence: Sequence): void {
     const { turn, step } = sequence.checkpoints;
     const whole = (stored: StoredState | undefined) => (stored?.isPartial ? undefined : stored);
@@ -240,7 +241,7 @@ export class SequenceStates {
     }
   }
 
-  /** Drops a state if all its owners were abandoned: a newer sequence holds its tokens now. */
+  /** Call it after a sequence has loaded a state. Drops the state if all its owners were abandoned. */
   dropAbandoned(stored: StoredState): void {
     const owners = [...(this.#owners.get(stored) ?? [])];
     if (owners.length > 0 && owners.every(({ isAbandoned }) => isAbandoned)) {

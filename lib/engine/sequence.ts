@@ -20,9 +20,9 @@ export interface SwappedContents {
   group: string;
   /** The batches in which the tokens were decoded; empty if they were not recorded. */
   chunks: readonly PrefillChunk[];
-  /** The state, if it was captured and fitted into the store. The store may have dropped it since. */
+  /** The state, if it was captured and fitted into the store. The store may have dropped the state since. */
   stored: StoredState | undefined;
-  /** Whether they were copied from another sequence or from a file. */
+  /** Whether the contents were copied from another sequence or from a file. */
   isCopy: boolean;
   /** Settles when the capture of the state has ended, successfully or not. */
   ready: Promise<unknown>;
@@ -45,8 +45,8 @@ export interface SequenceCheckpoints {
 }
 
 /**
- * A sequence of the KV cache, with its tokens. A pool leases an id of the context to it, and takes the id away while the
- * sequence is idle if another sequence needs the id or the KV cells. The sequence is then empty, and can be leased an id
+ * A sequence of the KV cache, with its tokens. A pool leases an id of the context to it. If another sequence needs an
+ * id or KV cells, the pool takes the id of an idle sequence away. That sequence is then empty, and can be leased an id
  * again.
  *
  * A fork shares the KV cells of its parent's first tokens. Each token beyond them takes one cell.
@@ -54,13 +54,13 @@ export interface SequenceCheckpoints {
 export class Sequence {
   /** Number of tokens at the start that a template provides. */
   readonly templateLength: number;
-  /** The key group of the tokens: see `groupOf`. Tokens of one group are never used for another. Set while empty. */
+  /** The key group of the tokens: see `groupOf`. Tokens of one group are never used for another. Set it while empty. */
   group = '';
   /** How long the tokens are worth keeping: see {@link StateKind}. */
   kind: StateKind;
   /** Whether the sequence is in use. Only idle sequences are evicted. */
   busy = true;
-  /** Whether nobody will use the sequence again, except to continue from its tokens. */
+  /** Whether the request of the sequence has ended. A later prompt may still take over or copy the tokens. */
   isAbandoned = false;
   /** Whether a turn is in progress. While it waits, for example for a tool, the sequence is not busy. */
   inProgress = false;
@@ -70,7 +70,10 @@ export class Sequence {
   age: number | undefined;
   /** The batches in which the tokens were decoded. Present with `reproducible`. */
   readonly log: PrefillLog | undefined;
-  /** The contents that were swapped out when the sequence was evicted, until they are swapped in. */
+  /**
+   * Contents outside the KV cache that the next prompt can continue from. They were swapped out by an eviction, or
+   * copied from another sequence or a file.
+   */
   swapped: SwappedContents | undefined;
   /** Checkpoints of earlier positions, for memory that cannot be trimmed. */
   checkpoints: SequenceCheckpoints = {};
@@ -84,7 +87,7 @@ export class Sequence {
   /** How many cells this sequence shares with its parent. */
   #sharedLength = 0;
   readonly #forks = new Set<Sequence>();
-  /** Tokens in front of this position have no cell in a sliding-window cache: see {@link cellsInWindow}. */
+  /** Tokens in front of this position have no cell in a sliding-window cache: see `#cellsInWindow`. */
   #windowStart = 0;
 
   constructor(context: EngineContext, { templateLength = 0, kind = 'conversation', onEvicted }: SequenceOptions = {}) {
@@ -127,7 +130,7 @@ export class Sequence {
     return this.#length - this.#sharedLength;
   }
 
-  /** Whether this sequence alone uses some of its cells, so that they become free when it is emptied. */
+  /** Whether this sequence alone uses some of its cells. These cells become free when the sequence is emptied. */
   get hasUnsharedCells(): boolean {
     return this.#length > this.#unsharedFrom;
   }
@@ -194,7 +197,7 @@ export class Sequence {
     await removing;
   }
 
-  /** Whether some layers have attention that is not limited to a window, whose cells can be trimmed. */
+  /** Whether the model has attention layers. Only purely recurrent models have none. */
   get hasAttention(): boolean {
     return !this.#context.model.recurrent;
   }
@@ -303,8 +306,8 @@ export class Sequence {
   }
 
   /**
-   * All groups of cells that several sequences share, beginning in this sequence: the maximum number of cells in the
-   * sliding-window cache, and the sequences that use them.
+   * The groups of cells that this sequence shares with its forks. For each group: the maximum number of its cells in
+   * the sliding-window cache, and the sequences that use them.
    */
   *sharedInWindow(): Iterable<{ inWindow: number; holders: Sequence[] }> {
     let from = this.#sharedLength;

@@ -77,8 +77,8 @@ export class StateTransfers {
   }
 
   /**
-   * Like {@link wait}, for a caller that holds KV cells. It must not wait for a transfer that may itself wait for these
-   * cells.
+   * Like {@link wait}, for a caller that holds KV cells. Such a caller must not wait for a transfer that may itself
+   * wait for these cells.
    *
    * @returns undefined if the transfer that exceeds the budget waits for KV cells
    */

@@ -7,8 +7,8 @@ const PROMPT_TOKENS = 24;
 const SHORT_PROMPT_TOKENS = 3;
 
 /**
- * Numbers of other tokens in the batch: all up to 16, because kernels may round them up to a tile size, and some larger
- * ones.
+ * Numbers of other tokens in the batch. All numbers up to 16 are tested, because kernels may round them up to a tile
+ * size.
  */
 const BATCH_SIZES = [...Array.from({ length: 16 }, (_, index) => index + 1), 24, 32, 48, 64, 96, 128, 192];
 
@@ -25,8 +25,8 @@ interface Place {
 }
 
 /**
- * Runs of the test. Each run empties the context and returns the logits of sequence 0, or with `alone` of the named
- * sequence.
+ * The runs of the test. Each run first empties the context. It returns the logits of sequence 0, or those of the given
+ * sequence if it is a run of {@link alone}.
  */
 export class KernelTest {
   readonly #context: Context;

@@ -61,7 +61,7 @@ export class Reproducibility {
   /**
    * Restores the contents that were swapped out, if the prompt begins with more of them than with the template.
    *
-   * @returns whether they were restored. If not, load the template and call {@link replay}.
+   * @returns whether the contents were restored. If not, load the template and call {@link replay}.
    * @throws HeadstartError `ABORTED`, `CLOSED`.
    */
   async swapIn(sequence: Sequence, prompt: Int32Array, signal?: AbortSignal): Promise<boolean> {
@@ -86,7 +86,7 @@ export class Reproducibility {
   }
 
   /**
-   * Decodes the tokens that were swapped out again, in the same batches.
+   * Decodes the swapped-out tokens again, in the same batches as before.
    *
    * @throws HeadstartError as `Engine.decode`.
    */

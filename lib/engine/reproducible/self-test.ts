@@ -4,9 +4,9 @@ import type { Context } from '../../native/context.js';
 import { KernelTest } from './kernel-test.js';
 
 /**
- * Which requests may share a batch without changing each other's bits. Chunks of prompts never may: in split streams
- * llama.cpp cuts a mixed batch into parts of equal length, and attention computes a single row differently from several
- * rows. In quantized models rounding hides this difference most of the time, so a test could miss it.
+ * Which requests may share a batch without changing each other's bits. Chunks of prompts never share a batch: in split
+ * streams llama.cpp cuts a mixed batch into parts of equal length, and attention computes a single row differently from
+ * several rows. In quantized models rounding hides this difference most of the time, so a test could miss it.
  */
 export type BatchInvariance =
   /** Single tokens may share a batch; a chunk of a prompt is decoded alone. */
