@@ -15,7 +15,7 @@ import { WriteBehind } from './write-behind.js';
 /** The tiers that keep templates, and the objects that belong to them. */
 export interface CacheStores {
   residents: ResidentTemplates;
-  /** Keeps the memory tier, beside other states of the agent. */
+  /** Holds the memory tier, and all other states of the agent that are outside the KV cache. */
   states: StateStore;
   /** Undefined if the cache has no directory. */
   disk: DiskStore | undefined;

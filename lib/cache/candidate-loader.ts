@@ -15,7 +15,7 @@ export interface CandidateLoaderParts {
   copier: StateCopier;
 }
 
-/** Brings the shared prefix of a candidate into an empty sequence, in the way that its source needs. */
+/** Brings the shared prefix of a candidate into an empty sequence: by a fork, from memory or from disk. */
 export class CandidateLoader {
   readonly #parts: CandidateLoaderParts;
 

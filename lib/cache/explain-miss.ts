@@ -85,7 +85,7 @@ export async function explainMiss(
   const cache = source === 'prefill' ? 'miss' : 'hit';
   const start = { key, source, cache, tier: tierOf(source, cache) } as const;
   if (cache === 'hit') {
-    return { ...start, reason: `it is cached: a start would come from ${source}` };
+    return { ...start, reason: `the template is cached: a start would use the source "${source}"` };
   }
   const nearest = await nearestOf(keyring, template, stores);
   const shared = nearest?.shared ?? 0;
@@ -94,7 +94,10 @@ export async function explainMiss(
     return { ...start, ...explainForeign(template, foreign, shared) };
   }
   if (nearest === undefined) {
-    return { ...start, reason: 'no entry shares a token with it: it was never cached here, or its entry was deleted' };
+    return {
+      ...start,
+      reason: 'no entry shares a token with the template: it was never cached here, or its entry was deleted',
+    };
   }
   const { key: nearestKey, tokens } = nearest;
   const difference = differenceAt(shared, template, tokens);

@@ -53,7 +53,8 @@ export class SequenceStates {
   }
 
   /**
-   * Captures a sequence into the store. The capture begins at once, so the caller may empty the sequence after the call.
+   * Captures the state of a sequence into the store. The capture begins at once, so the caller may empty the sequence
+   * after the call.
    *
    * @param partial as {@link Sequence.capture}
    * @returns undefined if the state does not fit into the store
@@ -106,7 +107,8 @@ export class SequenceStates {
   }
 
   /**
-   * Copies the contents of a sequence: its swapped-out state, or what it holds now. The caller must end the copy.
+   * Copies the contents of a sequence: its swapped-out contents, or the tokens that it holds now. The caller must end
+   * the copy.
    *
    * @returns undefined if there is nothing to copy
    * @throws HeadstartError `ABORTED`, `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
@@ -214,8 +216,8 @@ export class SequenceStates {
   /**
    * Adds a checkpoint of a sequence. Older checkpoints stay only if their tokens are a prefix of the new one.
    *
-   * @param beginsTurn whether it belongs to the first prompt of a turn. If not, it replaces the checkpoint of the
-   *   previous step, and the checkpoint of the turn stays.
+   * @param beginsTurn whether the checkpoint belongs to the first prompt of a turn. If not, it replaces the checkpoint of
+   *   the previous step, and the checkpoint of the turn stays.
    */
   addCheckpoint(sequence: Sequence, stored: StoredState, beginsTurn: boolean): void {
     const isOlder = (each: StoredState | undefined) =>

@@ -62,7 +62,7 @@ export class Sequence {
   busy = true;
   /** Whether the request of the sequence has ended. A later prompt may still take over or copy the tokens. */
   isAbandoned = false;
-  /** Whether a turn is in progress. While it waits, for example for a tool, the sequence is not busy. */
+  /** Whether a turn is in progress. While the turn waits, for example for a tool, the sequence is not busy. */
   inProgress = false;
   /** Whether the sequence is evicted only after all idle sequences of its pool that are not pinned. */
   pinned = false;

@@ -133,7 +133,8 @@ export class StateStore {
   }
 
   /**
-   * Marks a state as used, and keeps it in memory during a restore or a write, even if it is dropped.
+   * Marks a state as used, and keeps its bytes in memory during a restore or a write, even if the store drops the
+   * state.
    *
    * @returns a function that ends the hold
    */

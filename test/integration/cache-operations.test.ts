@@ -126,7 +126,7 @@ describe('the explanation of a miss', () => {
     await agent.flush();
     expect(await agent.templateCache.explainMiss({})).toMatchObject({
       source: 'resident',
-      reason: expect.stringMatching(/^it is cached/),
+      reason: expect.stringMatching(/^the template is cached/),
     });
     const { cache, reason, difference } = await agent.templateCache.explainMiss({
       systemPrompt: agentOptions().systemPrompt?.replace('closes at six', 'closes at ten') as string,
