@@ -99,7 +99,7 @@ export { ConversationSequence } from './session/conversation-sequence.js';
 export type { ConversationMessage } from './session/message-input.js';
 export { type GenerationOptions, resolveToolOptions, SEND_OPTIONS } from './session/send-options.js';
 export { SAVE_OPTIONS, SESSION_OPTIONS } from './session/session-options.js';
-export { commonPrefixLength, isPrefix, sameTokens } from './tokens.js';
+export { commonPrefixLength, isPrefix, prefixOfAtLeast, sameTokens } from './tokens.js';
 export { MCP_SERVER_OPTIONS, type McpStdioServer } from './tools/mcp/mcp-config.js';
 export { idInEdges, type Line, LineReader } from './tools/mcp/mcp-lines.js';
 export { McpServers } from './tools/mcp/mcp-servers.js';

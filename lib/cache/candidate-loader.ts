@@ -1,6 +1,7 @@
 import type { Engine } from '../engine/engine.js';
 import type { StateStore, StoredState } from '../engine/state-store.js';
 import { HeadstartError } from '../errors.js';
+import { prefixOfAtLeast } from '../tokens.js';
 import type { DiskStore } from './disk/disk-store.js';
 import { type PrefixCandidate, usableTokens } from './prefix-index.js';
 import type { ResidentTemplates } from './resident-templates.js';
@@ -63,7 +64,9 @@ export class CandidateLoader {
   async #copy(candidate: PrefixCandidate, request: StartRequest): Promise<number | undefined> {
     switch (candidate.source) {
       case 'sequence':
-        return (await this.#fork(candidate, request)) ? 0 : undefined;
+        return this.#parts.engine.context.info.kvLayout === 'unified'
+          ? this.#fork(candidate, request)
+          : this.#copyState(candidate, request);
       case 'resident':
         if (this.#parts.residents.get(candidate.resident.key) !== candidate.resident) {
           return undefined;
@@ -80,16 +83,42 @@ export class CandidateLoader {
     }
   }
 
-  async #fork({ sequence: source }: PrefixCandidate & { source: 'sequence' }, request: StartRequest): Promise<boolean> {
+  async #fork(
+    { sequence: source }: PrefixCandidate & { source: 'sequence' },
+    { sequence }: StartRequest,
+  ): Promise<number | undefined> {
     const { engine } = this.#parts;
-    if (!source.isLeased || engine.context.info.kvLayout !== 'unified' || !engine.window.admitsFork(source)) {
-      return false;
+    if (!source.isLeased || !engine.window.admitsFork(source)) {
+      return undefined;
+    }
+    engine.states.setCheckpoints(sequence, { ...source.checkpoints });
+    return sequence.forkFrom(source).then(
+      () => 0,
+      () => undefined, // the source was preempted
+    );
+  }
+
+  /** Captures the state of an idle sequence and restores it, because split streams cannot share cells. */
+  async #copyState(
+    { sequence: source, shared }: PrefixCandidate & { source: 'sequence' },
+    request: StartRequest,
+  ): Promise<number | undefined> {
+    const { engine, states } = this.#parts;
+    if (!source.isLeased || source.busy) {
+      return undefined;
     }
     engine.states.setCheckpoints(request.sequence, { ...source.checkpoints });
-    return request.sequence.forkFrom(source).then(
-      () => true,
-      () => false, // the source was preempted
-    );
+    const stored = await engine.states.capture(source).catch(() => undefined);
+    if (stored === undefined) {
+      return undefined;
+    }
+    try {
+      const isUsable = states.has(stored) && prefixOfAtLeast(shared, stored.tokens, request.tokens) > 0;
+      const bytes = stored.state.byteLength;
+      return isUsable && (await this.restoreStored(request, stored)) === undefined ? bytes : undefined;
+    } finally {
+      engine.states.release(stored, source);
+    }
   }
 
   /** Restores an entry from disk, unless its tokens differ from those in the index. */

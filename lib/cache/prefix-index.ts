@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises';
 import type { Engine } from '../engine/engine.js';
 import type { Sequence } from '../engine/sequence.js';
 import type { StateStore, StoredState } from '../engine/state-store.js';
-import { commonPrefixLength, isPrefix } from '../tokens.js';
+import { commonPrefixLength, isPrefix, prefixOfAtLeast } from '../tokens.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { IndexedEntry } from './disk/entry.js';
 import { likelyShared, MIN_SHARED_TOKENS, prefixHashes } from './prefix-hash.js';
@@ -35,6 +35,8 @@ export interface PrefixQuery {
   tokens: Int32Array;
   /** Whether a state can be trimmed. If not, only a state whose tokens are all in the prompt is a candidate. */
   canTrim: boolean;
+  /** Whether only the sequence's own states are candidates. @default false */
+  ownOnly?: boolean | undefined;
 }
 
 export interface PrefixIndexParts {
@@ -80,69 +82,115 @@ export class PrefixIndex {
   }
 
   /**
-   * Finds the conversation that shares the longest prefix with a prompt: an idle sequence, or a state in memory. If the
-   * memory can be trimmed, the result may also be a busy sequence.
+   * Finds the conversation that shares the longest prefix with a prompt: an idle sequence, or a state in memory. In a
+   * unified KV cache that can be trimmed, the result may also be a busy sequence.
    *
    * @param sequence the sequence to load into. Its own states are always worth a restore.
    * @param baseline number of tokens that the sequence can get without a candidate
    */
   longest(query: PrefixQuery, sequence: Sequence, baseline: number): PrefixCandidate | undefined {
-    const { engine, states } = this.#parts;
-    const candidates: PrefixCandidate[] = [];
-    for (const other of engine.context.info.kvLayout === 'unified' ? engine.sessions.leased : []) {
-      if (other !== sequence && (!other.busy || query.canTrim)) {
-        const shared = other.trimmableLength(measure({ ...query, canTrim: true }, other).shared);
-        candidates.push({ source: 'sequence', sequence: other, shared, tokens: other.length });
-      }
-    }
-    for (const stored of [...states.values('conversation'), ...states.values('request')]) {
-      if (!stored.isPartial) {
-        candidates.push({ source: 'memory', stored, ...measure(query, stored) });
-      }
-    }
-    candidates.push(...swappedCandidates(query, sequence, states));
-    const isWorth = (candidate: PrefixCandidate) =>
-      candidate.shared >= baseline + (isOwn(candidate, sequence) ? 1 : MIN_SHARED_TOKENS);
-    return longestOf(candidates.filter(isWorth));
-  }
-
-  /** The idle sequence that shares the longest prefix with a prompt, if it is worth more than the `baseline` tokens. */
-  longestIdle(query: PrefixQuery, baseline: number): Sequence | undefined {
-    let longest: Sequence | undefined;
-    let most = baseline + MIN_SHARED_TOKENS - 1;
-    for (const sequence of this.#parts.engine.sessions.leased) {
-      const shared = sequence.trimmableLength(measure({ ...query, canTrim: true }, sequence).shared);
-      if (!sequence.busy && shared > most) {
-        [longest, most] = [sequence, shared];
+    let longest: PrefixCandidate | undefined;
+    for (const holder of this.#holders(query, sequence)) {
+      const minimum = Math.max(baseline + Math.ceil(holder.minimumGain), (longest?.shared ?? 0) + 1);
+      const shared = holder.trimmableLength(prefixOfAtLeast(minimum, holder.tokens, query.tokens));
+      if (shared >= minimum) {
+        longest = { ...holder.candidate, shared, tokens: holder.tokens.length };
       }
     }
     return longest;
   }
-}
 
-/** The sequence's own swapped-out state, if it can be trimmed to one of the sequence's checkpoints afterwards. */
-function swappedCandidates(query: PrefixQuery, sequence: Sequence, states: StateStore): PrefixCandidate[] {
-  const { swapped, checkpoints } = sequence;
-  const stored = swapped?.stored;
-  if (stored === undefined || stored.group !== query.group || !states.has(stored)) {
-    return [];
+  /** The idle sequence that shares the longest prefix with a prompt, if it is worth more than the `baseline` tokens. */
+  longestIdle({ group, tokens, ownOnly = false }: PrefixQuery, baseline: number): Sequence | undefined {
+    let longest: Sequence | undefined;
+    let minimum = baseline + MIN_SHARED_TOKENS;
+    for (const sequence of ownOnly ? [] : this.#parts.engine.sessions.leased) {
+      if (!sequence.busy && sequence.group === group) {
+        const shared = sequence.trimmableLength(prefixOfAtLeast(minimum, sequence.tokens, tokens));
+        if (shared >= minimum) {
+          longest = sequence;
+          minimum = shared + 1;
+        }
+      }
+    }
+    return longest;
   }
-  const common = commonPrefixLength(stored.tokens, query.tokens);
-  return [checkpoints.turn, checkpoints.step]
-    .filter((each) => each?.isPartial && states.has(each))
-    .filter((each) => each !== undefined && each.tokens.length <= common && isPrefix(each.tokens, stored.tokens))
-    .map((each) => ({
-      source: 'memory',
-      stored,
-      shared: (each as StoredState).tokens.length,
-      tokens: stored.tokens.length,
-    }));
+
+  /** The sequences and states of a query's group that hold tokens of conversations. */
+  *#holders(query: PrefixQuery, sequence: Sequence): Iterable<Holder> {
+    const { engine, states } = this.#parts;
+    const { group, canTrim, ownOnly = false } = query;
+    const { tokensPerCopiedByte } = engine;
+    const minimumGain = (bytes: number) => Math.max(MIN_SHARED_TOKENS, bytes * tokensPerCopiedByte);
+    const isUnified = engine.context.info.kvLayout === 'unified';
+    for (const other of ownOnly ? [] : engine.sessions.leased) {
+      if (other !== sequence && other.group === group && (!other.busy || (canTrim && isUnified))) {
+        // Without a shared KV cache, the state is captured and restored.
+        const bytes = isUnified ? 0 : 2 * (engine.states.expectedBytes(other.length) ?? 0);
+        yield sequenceHolder(other, minimumGain(bytes));
+      }
+    }
+    const own = ownStates(sequence);
+    for (const stored of [...states.values('conversation'), ...states.values('request')]) {
+      const isOwn = own.includes(stored);
+      if (!stored.isPartial && stored.group === group && (isOwn || !ownOnly)) {
+        yield stateHolder(stored, canTrim, isOwn ? 1 : minimumGain(stored.state.byteLength));
+      }
+    }
+    const swapped = sequence.swapped?.stored;
+    if (swapped !== undefined && swapped.group === group && states.has(swapped)) {
+      yield swappedHolder(swapped, sequence, states);
+    }
+  }
 }
 
-/** Whether the candidate is a state of the sequence itself. */
-function isOwn(candidate: PrefixCandidate, { swapped, checkpoints }: Sequence): boolean {
-  const own = [swapped?.stored, checkpoints.turn, checkpoints.step];
-  return candidate.source === 'memory' && own.includes(candidate.stored);
+/** Holds tokens that a prompt may reuse. */
+interface Holder {
+  candidate: { source: 'sequence'; sequence: Sequence } | { source: 'memory'; stored: StoredState };
+  tokens: Int32Array;
+  /** How many tokens a copy must save, so that it is faster than decoding them. */
+  minimumGain: number;
+  /** The largest length up to `length` to which a copy can be trimmed. */
+  trimmableLength(length: number): number;
+}
+
+function sequenceHolder(sequence: Sequence, minimumGain: number): Holder {
+  return {
+    candidate: { source: 'sequence', sequence },
+    tokens: sequence.tokens,
+    minimumGain,
+    trimmableLength: (length) => sequence.trimmableLength(length),
+  };
+}
+
+function stateHolder(stored: StoredState, canTrim: boolean, minimumGain: number): Holder {
+  const { tokens } = stored;
+  return {
+    candidate: { source: 'memory', stored },
+    tokens,
+    minimumGain,
+    trimmableLength: (length) => (canTrim || length === tokens.length ? length : 0),
+  };
+}
+
+/** The sequence's own swapped-out state, which can be trimmed to one of the sequence's partial checkpoints. */
+function swappedHolder(stored: StoredState, { checkpoints }: Sequence, states: StateStore): Holder {
+  const { tokens } = stored;
+  const lengths = [checkpoints.turn, checkpoints.step]
+    .filter((each) => each !== undefined)
+    .filter((each) => each.isPartial && states.has(each) && isPrefix(each.tokens, tokens))
+    .map((each) => each.tokens.length);
+  return {
+    candidate: { source: 'memory', stored },
+    tokens,
+    minimumGain: 1,
+    trimmableLength: (length) => Math.max(0, ...lengths.filter((each) => each <= length)),
+  };
+}
+
+/** The states that a sequence can continue from. */
+function ownStates({ swapped, checkpoints }: Sequence): (StoredState | undefined)[] {
+  return [swapped?.stored, checkpoints.turn, checkpoints.step];
 }
 
 /** The first of the candidates with the most shared tokens. */

@@ -19,6 +19,7 @@ export interface PrefixSetup {
   template: Int32Array;
   /** Why `template` is empty. */
   templateReason?: string | undefined;
+  /** Whether the sequence may start from the template cache and from other conversations. */
   useCache: boolean;
   /** Only cache entries of this tenant are used. */
   tenant?: string | undefined;
@@ -47,32 +48,37 @@ export class PrefixLoader {
    * @param inProgress as `SequencePool.lease`
    */
   async lease(prompt: Int32Array | undefined, signal: AbortSignal | undefined, inProgress: boolean): Promise<void> {
-    const { sessions, states, reproducible, canTrim } = this.#setup.engine;
-    this.#sequence.group = this.group;
+    const { sessions, states, reproducible } = this.#setup.engine;
+    const sequence = this.#sequence;
+    sequence.group = this.group;
     throwIfAborted(signal);
-    if (prompt !== undefined && reproducible === undefined) {
-      const query: PrefixQuery = { group: this.group, tokens: prompt.subarray(0, -1), canTrim };
-      const idle = this.#setup.cache.index.longestIdle(query, this.#templateLengthIn(query.tokens));
-      if (idle !== undefined && this.#mayTakeOver(idle, query.tokens)) {
-        this.#noteContinued(idle);
-        const losesTokens = commonPrefixLength(idle.tokens, query.tokens) < idle.length;
-        sessions.takeOver(idle, this.#sequence, !idle.isAbandoned || losesTokens);
-        states.setCheckpoints(this.#sequence, { ...idle.checkpoints });
-        return;
+    const tokens = prompt?.subarray(0, -1) ?? new Int32Array();
+    const idle = reproducible === undefined ? this.#findIdle(tokens) : undefined;
+    if (idle !== undefined) {
+      this.#noteContinued(idle);
+      states.setCheckpoints(sequence, { ...idle.checkpoints }); // before the eviction, which may drop them
+      const losesTokens = commonPrefixLength(idle.tokens, tokens) < idle.length;
+      sessions.takeOver(idle, sequence, !idle.isAbandoned || losesTokens);
+      if (idle.isAbandoned) {
+        states.setCheckpoints(idle, {});
       }
+      return;
     }
-    await sessions.lease(this.#sequence, signal, inProgress);
+    await sessions.lease(sequence, signal, inProgress);
   }
 
   /**
-   * Whether to take over an idle sequence instead of copying it. Either its request has ended and the prompt continues
+   * Finds the idle sequence to take over instead of copying it. Either its request has ended and the prompt continues
    * its tokens, or the idle sequence would be evicted anyway.
    */
-  #mayTakeOver(idle: Sequence, tokens: Int32Array): boolean {
-    const { sessions, context } = this.#setup.engine;
-    const isExtended = commonPrefixLength(idle.tokens, tokens) > idle.length - MIN_SHARED_TOKENS;
-    const isEvicted = !sessions.hasFreeId && (context.info.kvLayout === 'split' || idle === sessions.nextEvicted());
-    return (idle.isAbandoned && isExtended) || isEvicted;
+  #findIdle(tokens: Int32Array): Sequence | undefined {
+    const { cache, engine } = this.#setup;
+    const { sessions } = engine;
+    const idle = cache.index.longestIdle(this.#queryFor(tokens), this.#templateLengthIn(tokens));
+    if (idle?.isAbandoned && commonPrefixLength(idle.tokens, tokens) > idle.length - MIN_SHARED_TOKENS) {
+      return idle;
+    }
+    return !sessions.hasFreeId && idle === sessions.nextEvicted() ? idle : undefined;
   }
 
   /** Notes that a one-off request was continued, so its tokens are worth as much as those of a conversation. */
@@ -110,13 +116,16 @@ export class PrefixLoader {
     return cached;
   }
 
+  #queryFor(tokens: Int32Array): PrefixQuery {
+    const { engine, useCache } = this.#setup;
+    return { group: this.#sequence.group, tokens, canTrim: engine.canTrim, ownOnly: !useCache };
+  }
+
   async #load(tokens: Int32Array, signal: AbortSignal): Promise<number> {
-    const { engine } = this.#setup;
     const sequence = this.#sequence;
-    const query: PrefixQuery = { group: sequence.group, tokens, canTrim: engine.canTrim };
     const kept = this.#usable(tokens);
     const template = this.#templateLengthIn(tokens);
-    const candidate = this.#setup.cache.index.longest(query, sequence, Math.max(kept, template));
+    const candidate = this.#setup.cache.index.longest(this.#queryFor(tokens), sequence, Math.max(kept, template));
     if (candidate !== undefined && this.#isAffordable(candidate)) {
       await this.#empty();
       if (await this.#loadCandidate(candidate, tokens, signal)) {

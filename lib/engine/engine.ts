@@ -187,6 +187,14 @@ export class Engine {
     return (await this.decode({ ...options, sequence, tokens })).token;
   }
 
+  /** Measured number of prompt tokens that could be decoded while one byte of a state is copied; 0 until measured. */
+  get tokensPerCopiedByte(): number {
+    const { capturedBytes, captureMs, restoredBytes, restoreMs } = this.context.counters();
+    const { promptMsPerToken } = this.#scheduler.throughput;
+    const bytes = capturedBytes + restoredBytes;
+    return bytes === 0 || promptMsPerToken === 0 ? 0 : (captureMs + restoreMs) / bytes / promptMsPerToken;
+  }
+
   /** Makes an empty sequence. Lease an id for it from {@link sessions} or {@link residents}. */
   createSequence(options?: SequenceOptions): Sequence {
     return new Sequence(this.context, options);
@@ -270,6 +278,9 @@ export class Engine {
 
   /** Keeps the contents of a sequence that is about to be evicted, if restoring them later is worthwhile. */
   #swapOut(sequence: Sequence): void {
+    if (sequence.isAbandoned) {
+      this.states.dropPartial(sequence); // no other sequence can use them
+    }
     if (sequence.length <= sequence.templateLength || (sequence.isAbandoned && sequence.kind === 'request')) {
       return; // an earlier state may still be swapped out
     }

@@ -47,6 +47,11 @@ export class SequenceStates {
     this.store = store;
   }
 
+  /** Expected size of a whole state of this many tokens in bytes; undefined until a state was captured. */
+  expectedBytes(tokens: number): number | undefined {
+    return this.#sizes.expect(tokens);
+  }
+
   /** Whether a state of this many tokens may fit into the store. */
   mayFit(tokens = 0, partial = false): boolean {
     return (this.#sizesOf(partial).expect(tokens) ?? 1) <= this.store.maxBytes;

@@ -101,7 +101,7 @@ async function run(
 ): Promise<StreamEnd<CompletionPart, Completion>> {
   const { model, contextSize } = services;
   const { tokens, sampling, signal, usage, ...generation } = request;
-  const setup = { kind: 'request', template: new Int32Array(), useCache: false } as const;
+  const setup = { kind: 'request', template: new Int32Array(), useCache: true } as const;
   const sequence = new ConversationSequence({ ...services, ...setup });
   const lock = new TurnLock(services.lock, sequence);
   const sampler = await makeSampler(model, sampling, {}, tokens);

@@ -45,7 +45,10 @@ const SESSION = {
    * @default false
    */
   compaction: switchable(COMPACTION_OPTIONS).default(false),
-  /** Whether to use the template cache. `false` always prefills the template. @default true */
+  /**
+   * Whether to use the cache. `false` always prefills the template and the messages, even if the template is cached or
+   * another session has the same messages. @default true
+   */
   templateCache: boolean().default(true),
   /**
    * The tenant of the session. Different tenants never share cached templates. All sessions without a tenant share

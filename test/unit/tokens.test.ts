@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { commonPrefixLength, isPrefix, sameTokens } from 'llama-headstart/internal';
+import { commonPrefixLength, isPrefix, prefixOfAtLeast, sameTokens } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 const tokens = fc.array(fc.nat({ max: 3 }), { maxLength: 12 }).map((values) => Int32Array.from(values));
@@ -13,6 +13,25 @@ describe('token comparison', () => {
         expect(length === a.length || length === b.length || a[length] !== b[length]).toBe(true);
       }),
     );
+  });
+
+  it('counts the equal tokens only if they are at least as many as required', () => {
+    fc.assert(
+      fc.property(fc.nat({ max: 14 }), tokens, tokens, (minimum, a, b) => {
+        const length = commonPrefixLength(a, b);
+        expect(prefixOfAtLeast(minimum, a, b)).toBe(length >= minimum ? length : 0);
+      }),
+    );
+  });
+
+  it('notices after one comparison that arrays with the same long beginning share too few tokens', () => {
+    const a = Int32Array.from({ length: 1000 }, (_, index) => index);
+    const compared: unknown[] = [];
+    const b = new Proxy([...a.slice(0, 990), 0, 1], {
+      get: (target, name) => (name === 'length' ? target.length : compared.push(name)),
+    });
+    expect(prefixOfAtLeast(992, a, b)).toBe(0);
+    expect(compared).toEqual(['991']);
   });
 
   it('recognizes a prefix only if all of its tokens match', () => {
