@@ -203,7 +203,7 @@ export class SequenceStates {
   async keepCheckpoint(sequence: Sequence, beginsTurn: boolean): Promise<void> {
     const begin = performance.now();
     const stored = await this.capture(sequence, sequence.hasAttention);
-    if (stored !== undefined) {
+    if (stored !== undefined && !stored.isDropped) {
       this.checkpointTotals.count++;
       this.checkpointTotals.bytes += stored.state.byteLength;
       this.checkpointTotals.ms += performance.now() - begin;

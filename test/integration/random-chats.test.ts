@@ -1,0 +1,102 @@
+// Random programs of stateless requests: new conversations, continuations, branches, tenants, aborts and simultaneous
+// requests, with few sequences and little memory. Each request must give the logits of an agent that computes its whole
+// conversation anew.
+import type { AgentServer, ChatMessage, Reply } from 'llama-headstart';
+import { describe, expect, it } from 'vitest';
+import { type AgentSettings, EXACT, startAgent } from '../helpers/agents.js';
+import { rounds, variants } from '../helpers/soak.js';
+
+const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
+const LAYOUTS = ['unified', 'split'] as const;
+/** Cells at other places in the KV cache change log-probabilities by less than this. */
+const NOISE = 0.05;
+
+interface Request {
+  messages: readonly ChatMessage[];
+  tenant: string;
+}
+
+/** A small linear congruential generator, so that a failed program can be repeated. */
+function random(seed: number): (below: number) => number {
+  let state = seed * 2654435761 + 1;
+  return (below) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return (state >>> 8) % below;
+  };
+}
+
+const WORDS = ['chain', 'wheel', 'brake', 'saddle', 'price', 'repair', 'today', 'again'];
+
+/** Asks for one reply. The first token of it is compared. */
+const ask = (agent: AgentServer, { messages, tenant }: Request, signal?: AbortSignal): Promise<Reply> =>
+  agent.chat({ messages, tenant, maxTokens: 6, logProbabilities: 3, ...(signal && { signal }) }).result;
+
+/** The request that follows: a new conversation, a continuation or a branch of an earlier one. */
+function nextRequest(done: readonly { request: Request; reply: Reply }[], below: (max: number) => number): Request {
+  const words = Array.from({ length: 1 + below(12) }, () => WORDS[below(WORDS.length)]).join(' ');
+  const message: ChatMessage = { role: 'user', content: `${words}?` };
+  const earlier = done[below(done.length + 2)];
+  if (earlier === undefined) {
+    return { messages: [message], tenant: below(4) === 0 ? 'other' : 'one' };
+  }
+  const { request, reply } = earlier;
+  const history: ChatMessage[] = [...request.messages, { role: 'assistant', content: reply.text }];
+  const kept = below(3) === 0 ? 2 * below(history.length / 2 + 1) : history.length; // a branch, or a continuation
+  return { messages: [...history.slice(0, kept), message], tenant: request.tenant };
+}
+
+/** Runs a program, and returns all requests that got a reply. */
+async function runProgram(agent: AgentServer, steps: number, below: (max: number) => number) {
+  const done: { request: Request; reply: Reply }[] = [];
+  for (let step = 0; step < steps; step++) {
+    const requests = Array.from({ length: 1 + below(3) }, () => nextRequest(done, below));
+    const replies = requests.map(async (request) => {
+      const controller = new AbortController();
+      if (below(6) === 0) {
+        setImmediate(() => controller.abort());
+      }
+      const reply = await ask(agent, request, controller.signal).catch((error: { code?: string }) => {
+        expect(error.code).toBe('ABORTED');
+      });
+      if (reply !== undefined) {
+        done.push({ request, reply });
+      }
+    });
+    await Promise.all(replies);
+    const { states, kvCells } = agent.health();
+    expect(states.bytes).toBeLessThanOrEqual(states.maxBytes);
+    if (!agent.model.info.recurrent) {
+      expect(kvCells.used).toBeLessThanOrEqual(kvCells.total); // recurrent states take no cells
+    }
+  }
+  return done;
+}
+
+function expectSameLogits(actual: Reply, expected: Reply): void {
+  const [first] = actual.logProbabilities ?? [];
+  const [cold] = expected.logProbabilities ?? [];
+  const likely = new Map(cold?.likely.map(({ token, logProbability }) => [token, logProbability]));
+  for (const { token, logProbability } of first?.likely.slice(0, 1) ?? []) {
+    expect(Math.abs(logProbability - (likely.get(token) ?? Number.NEGATIVE_INFINITY))).toBeLessThan(NOISE);
+  }
+  expect(first?.likely.length).toBeGreaterThan(0);
+}
+
+describe.each(MEMORIES)('a random program of requests with the %s model', (name) => {
+  const layouts = variants(LAYOUTS, (layout) => (layout === 'split') === (name === 'hybrid'));
+  it.each(layouts)('gets the logits of cold requests, in the %s layout', async (kvLayout) => {
+    const settings: AgentSettings = { name, kvLayout, contextSize: 512, nSeqMax: 3, ...EXACT };
+    const agent = await startAgent({ ...settings, maxMemoryBytes: 2 ** 20 });
+    const done = await runProgram(agent, rounds(12, 120), random(MEMORIES.indexOf(name) + 1));
+    expect(done.length).toBeGreaterThan(8);
+    expect(done.some(({ reply }) => reply.usage.cachedInputTokens > 60)).toBe(true);
+    const cold = await startAgent({ ...settings, nSeqMax: 1, maxMemoryBytes: 0, maxResidentTemplates: 0 });
+    for (const { request, reply } of done) {
+      await cold.chat({ messages: [{ role: 'user', content: 'x'.repeat(200) }], tenant: 'nobody', maxTokens: 1 })
+        .result;
+      const expected = await ask(cold, request);
+      expect(expected.usage.cachedInputTokens).toBe(0);
+      expectSameLogits(reply, expected);
+    }
+  });
+});
