@@ -116,6 +116,7 @@ Napi::Value Context::info(const Napi::CallbackInfo & info) {
             Napi::Boolean::New(info.Env(), state->params.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_ENABLED)
         );
         object.Set("fullSlidingWindow", Napi::Boolean::New(info.Env(), state->params.swa_full));
+        object.Set("canTrim", Napi::Boolean::New(info.Env(), !state->hasPartialStates));
         object.Set("keyType", ggml_type_name(state->params.type_k));
         object.Set("valueType", ggml_type_name(state->params.type_v));
         object.Set("ropeScaling", ropeScalingName(state->params.rope_scaling_type));

@@ -100,9 +100,9 @@ bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, ll
                                     std::to_string(to) + ": only the end of a sequence can be removed"
         );
     }
-    const int32_t window = state.params.swa_full ? 0 : llama_model_n_swa(state.model->model);
+    const int32_t window = llama_model_n_swa(state.model->model);
     // The tokens after the cut would attend to a window that has lost its older cells. llama.cpp does not refuse such a
-    // removal.
+    // removal. With `swa_full` a sequence keeps all cells, but a restored state contains only those of its last window.
     if (from > 0 && window > 0 && last >= from &&
         llama_memory_seq_pos_min(memory, sequence) > std::max(0, from - window)) {
         return false;

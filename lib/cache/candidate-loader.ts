@@ -1,7 +1,7 @@
 import type { Engine } from '../engine/engine.js';
 import type { StateStore, StoredState } from '../engine/state-store.js';
 import { HeadstartError } from '../errors.js';
-import { prefixOfAtLeast } from '../tokens.js';
+import { isPrefix, prefixOfAtLeast } from '../tokens.js';
 import type { DiskStore } from './disk/disk-store.js';
 import { type PrefixCandidate, usableTokens } from './prefix-index.js';
 import type { ResidentTemplates } from './resident-templates.js';
@@ -37,7 +37,9 @@ export class CandidateLoader {
     // A copy of a busy sequence may hold more tokens than were known when the copy was requested.
     const isExact = candidate.shared === candidate.tokens && candidate.source !== 'sequence';
     if (bytes !== undefined && (isExact || (await this.#trim(candidate.shared, request)))) {
-      return bytes;
+      if (isPrefix(sequence.tokens, request.tokens)) {
+        return bytes; // otherwise the source got other tokens after the index had found it
+      }
     }
     await sequence.clear();
     return undefined;
@@ -88,14 +90,16 @@ export class CandidateLoader {
     { sequence }: StartRequest,
   ): Promise<number | undefined> {
     const { engine } = this.#parts;
-    if (!source.isLeased || !engine.window.admitsFork(source)) {
+    if (!source.canBeForked || !engine.window.admitsFork(source)) {
       return undefined;
     }
+    try {
+      await sequence.forkFrom(source);
+    } catch {
+      return undefined; // the source was preempted
+    }
     engine.states.setCheckpoints(sequence, { ...source.checkpoints });
-    return sequence.forkFrom(source).then(
-      () => 0,
-      () => undefined, // the source was preempted
-    );
+    return 0;
   }
 
   /** Captures the state of an idle sequence and restores it, because split streams cannot share cells. */
@@ -135,7 +139,7 @@ export class CandidateLoader {
       const entryTokens = state.tokens;
       const isAsIndexed =
         keyring.keyOf(entryTokens) === entry.key &&
-        usableTokens({ tokens, canTrim: engine.canTrim }, entryTokens) === candidate.shared &&
+        usableTokens({ tokens, canTrim: engine.canTrimRestored }, entryTokens) === candidate.shared &&
         entryTokens.length === candidate.tokens;
       if (!isAsIndexed) {
         return undefined;

@@ -33,7 +33,7 @@ export interface PrefixQuery {
   group: string;
   /** The prompt, or the part of it that may be reused. */
   tokens: Int32Array;
-  /** Whether a state can be trimmed. If not, only a state whose tokens are all in the prompt is a candidate. */
+  /** Whether a restored state can be trimmed. If not, only a state whose tokens are all in the prompt is a candidate. */
   canTrim: boolean;
   /** Whether only the sequence's own states are candidates. @default false */
   ownOnly?: boolean | undefined;
@@ -65,7 +65,8 @@ export class PrefixIndex {
     const candidates: PrefixCandidate[] = [];
     // Cells of a sliding window that sequences share are never freed, so only stored states are used there.
     for (const resident of engine.hasWindow ? [] : residents.values()) {
-      candidates.push({ source: 'resident', resident, ...measure(query, resident) });
+      const { shared, tokens } = measure({ ...query, canTrim: true }, resident);
+      candidates.push({ source: 'resident', resident, shared: resident.sequence.trimmableLength(shared), tokens });
     }
     for (const stored of states.values('template')) {
       candidates.push({ source: 'memory', stored, ...measure(query, stored) });
@@ -124,7 +125,7 @@ export class PrefixIndex {
     const minimumGain = (bytes: number) => Math.max(MIN_SHARED_TOKENS, bytes * tokensPerCopiedByte);
     const isUnified = engine.context.info.kvLayout === 'unified';
     for (const other of ownOnly ? [] : engine.sessions.leased) {
-      if (other !== sequence && other.group === group && (!other.busy || (canTrim && isUnified))) {
+      if (other !== sequence && other.group === group && (!other.busy || (engine.canTrim && isUnified))) {
         // Without a shared KV cache, the state is captured and restored.
         const bytes = isUnified ? 0 : 2 * (engine.states.expectedBytes(other.length) ?? 0);
         yield sequenceHolder(other, minimumGain(bytes));

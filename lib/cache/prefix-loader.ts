@@ -118,7 +118,7 @@ export class PrefixLoader {
 
   #queryFor(tokens: Int32Array): PrefixQuery {
     const { engine, useCache } = this.#setup;
-    return { group: this.#sequence.group, tokens, canTrim: engine.canTrim, ownOnly: !useCache };
+    return { group: this.#sequence.group, tokens, canTrim: engine.canTrimRestored, ownOnly: !useCache };
   }
 
   async #load(tokens: Int32Array, signal: AbortSignal): Promise<number> {

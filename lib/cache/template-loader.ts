@@ -227,7 +227,7 @@ export class TemplateLoader {
   async #fromNearest(request: StartRequest): Promise<Omit<Filled, 'prefillMs'> | undefined> {
     const { engine, index, candidates } = this.#parts;
     const { keyring, tokens } = request;
-    const nearest = await index.nearestTemplate({ group: keyring.group, tokens, canTrim: engine.canTrim });
+    const nearest = await index.nearestTemplate({ group: keyring.group, tokens, canTrim: engine.canTrimRestored });
     const bytes = nearest && (await candidates.load(nearest, request));
     if (nearest === undefined || nearest.source === 'sequence' || bytes === undefined) {
       return undefined;

@@ -70,6 +70,14 @@ export class EngineContext {
     return !recurrent && !hybrid && !this.hasWindow;
   }
 
+  /**
+   * Whether a restored sequence can be trimmed too. A state contains only the cells inside a sliding window, also with
+   * `fullSlidingWindow`.
+   */
+  get canTrimRestored(): boolean {
+    return this.canTrim && this.model.slidingWindow === 0;
+  }
+
   /** Whether LoRA adapters are applied. */
   get isAdapted(): boolean {
     return this.#isAdapted;

@@ -153,6 +153,11 @@ export class Engine {
     return this.context.canTrim;
   }
 
+  /** See {@link EngineContext.canTrimRestored}. */
+  get canTrimRestored(): boolean {
+    return this.context.canTrimRestored;
+  }
+
   /** KV cells in use. Forked sequences share cells, which count once. */
   get usedCells(): number {
     let used = 0;

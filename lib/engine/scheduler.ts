@@ -262,7 +262,7 @@ export class Scheduler {
       this.#failAll();
     } else if (slices.length === 1 && first !== undefined) {
       this.#remove(first.pending);
-      first.pending.reject(await this.#afterFailure(first.pending, error));
+      first.pending.reject((await this.#afterFailure(first.pending, error)).failure);
     } else {
       await this.#suspectAll(slices, error);
     }
@@ -272,19 +272,20 @@ export class Scheduler {
    * Removes the tokens that a failed or aborted decode left in the KV cache. If the sequence cannot be trimmed, all of
    * its tokens are removed.
    *
-   * @returns the error for the request
+   * @returns the error for the request, and whether all tokens were removed
    */
-  async #afterFailure({ request }: PendingRequest, error: unknown): Promise<unknown> {
+  async #afterFailure({ request }: PendingRequest, error: unknown): Promise<{ failure: unknown; isEmptied: boolean }> {
     if (!HeadstartError.isInstance(error) || error.sequences === undefined) {
-      return error;
+      return { failure: error, isEmptied: false };
     }
-    const { canTrim } = this.#host;
     const { sequence } = request;
-    await sequence.trim(canTrim ? sequence.length : 0).catch(() => undefined);
-    if (!canTrim) {
-      return error;
+    const isTrimmed = this.#host.canTrim && (await sequence.trim(sequence.length).catch(() => false));
+    if (!isTrimmed) {
+      await sequence.clear().catch(() => undefined);
+      return { failure: error, isEmptied: true };
     }
-    return error.code === 'ABORTED' ? new HeadstartError('ABORTED', error.message, { cause: error.cause }) : error;
+    const { code, message, cause } = error;
+    return { failure: code === 'ABORTED' ? new HeadstartError(code, message, { cause }) : error, isEmptied: false };
   }
 
   /**
@@ -292,10 +293,9 @@ export class Scheduler {
    * emptied, all fail.
    */
   async #suspectAll(slices: readonly Slice[], error: unknown): Promise<void> {
-    const changed = HeadstartError.isInstance(error) && error.sequences !== undefined;
     for (const { pending } of slices) {
-      const failure = await this.#afterFailure(pending, error);
-      if (changed && !this.#host.canTrim) {
+      const { failure, isEmptied } = await this.#afterFailure(pending, error);
+      if (isEmptied) {
         this.#remove(pending);
         pending.reject(failure);
       } else {

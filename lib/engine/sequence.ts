@@ -87,6 +87,8 @@ export class Sequence {
   /** How many cells this sequence shares with its parent. */
   #sharedLength = 0;
   readonly #forks = new Set<Sequence>();
+  /** Whether a trim is in progress that may be refused. */
+  #isTrimming = false;
   /** Tokens in front of this position have no cell in a sliding-window cache: see `#cellsInWindow`. */
   #windowStart = 0;
 
@@ -204,8 +206,11 @@ export class Sequence {
 
   /** The largest length up to `length` to which the sequence can be trimmed. */
   trimmableLength(length: number): number {
-    if (length >= this.#length || this.#context.canTrim) {
-      return Math.min(length, this.#length);
+    if (length >= this.#length) {
+      return this.#length;
+    }
+    if (this.#context.canTrim && this.#windowStart <= this.#windowStartAt(length)) {
+      return length;
     }
     return this.#checkpointAt((tokens) => tokens.length <= length)?.tokens.length ?? 0;
   }
@@ -225,13 +230,23 @@ export class Sequence {
     if (length > this.#length) {
       return false;
     }
-    const removing = this.#context.removeSequence(this.id, length);
-    if (this.#context.canTrim) {
+    if (this.#context.canTrimRestored) {
+      const removing = this.#context.removeSequence(this.id, length);
       this.#cut(length, true); // The removal never fails. It is recorded at once, for forks that are made meanwhile.
       await removing;
       return true;
     }
-    if (await removing) {
+    this.#isTrimming = true;
+    try {
+      return await this.#tryTrim(length);
+    } finally {
+      this.#isTrimming = false;
+    }
+  }
+
+  /** Trims memory that may refuse it. If it is refused, restores a checkpoint. */
+  async #tryTrim(length: number): Promise<boolean> {
+    if (await this.#context.removeSequence(this.id, length)) {
       this.#cut(length, true);
       return true;
     }
@@ -253,9 +268,7 @@ export class Sequence {
       state.close();
     }
     this.#cut(length, true);
-    if (this.#context.hasWindow) {
-      this.#windowStart = Math.max(this.#windowStart, length - this.#context.model.slidingWindow);
-    }
+    this.#windowStart = Math.max(this.#windowStart, this.#windowStartAt(length));
   }
 
   /** The longest partial checkpoint that the sequence can return to and that `accept` accepts. */
@@ -274,14 +287,17 @@ export class Sequence {
     this.#cut(0, false);
   }
 
+  /** Whether another sequence can become a copy of this one now. During a trim, the tokens in the KV cache are unknown. */
+  get canBeForked(): boolean {
+    return this.isLeased && !this.isEmpty && !this.#isTrimming;
+  }
+
   /** Makes this empty sequence a copy of `source`. Both share all cells. Needs a unified KV cache. */
   async forkFrom(source: Sequence): Promise<void> {
     const copying = this.#context.copySequence(source.id, this.id);
     this.#setContents(source.tokens, source.#windowStart); // recorded at once, for the next caller
     this.log?.set(source.log?.chunks ?? []);
-    this.#parent = source;
-    this.#sharedLength = source.length;
-    source.#forks.add(this);
+    this.#share(source, source.length);
     await copying.catch((error: unknown) => {
       this.#cut(0, true);
       throw error;
@@ -300,8 +316,7 @@ export class Sequence {
   async restore(state: SequenceState): Promise<void> {
     await this.#context.restoreSequence(this.id, state);
     const { tokens } = state;
-    // A state contains only the cells inside the window.
-    this.#setContents(tokens, Math.max(0, tokens.length - this.#context.model.slidingWindow));
+    this.#setContents(tokens, this.#windowStartAt(tokens.length)); // a state contains only the cells inside the window
     this.log?.set([]); // A template needs no log. If a session is restored, its log is set afterwards.
   }
 
@@ -339,6 +354,12 @@ export class Sequence {
       from = Math.max(from, fork.#sharedLength);
     }
     return from;
+  }
+
+  /** The first position inside the sliding window of the token at position `length`. 0 if the model has no window. */
+  #windowStartAt(length: number): number {
+    const { slidingWindow } = this.#context.model;
+    return slidingWindow === 0 ? 0 : Math.max(0, length - slidingWindow);
   }
 
   #cellsInWindow(from: number, to: number): number {

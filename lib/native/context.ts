@@ -93,6 +93,11 @@ export interface ContextInfo {
   flashAttention: boolean;
   /** Whether all cells of sliding-window layers are kept. */
   fullSlidingWindow: boolean;
+  /**
+   * Whether the end of a decoded sequence can always be removed. Recurrent memory cannot remove it, and a sliding window
+   * may have dropped the cells that a shorter sequence needs. Such memory has partial states: see `captureSequence`.
+   */
+  canTrim: boolean;
   /** Element type of the K cache. */
   keyType: string;
   /** Element type of the V cache. */
@@ -263,7 +268,8 @@ export class Context {
    * in the middle cannot be removed, because later tokens were computed with them.
    *
    * @returns false if the model's memory cannot remove a part, and then nothing changed. That is the case for recurrent
-   *   and hybrid models, and for sliding windows that have dropped their older cells.
+   *   and hybrid models, and for sliding windows that have dropped their older cells or never had them, because the
+   *   sequence was restored.
    * @throws HeadstartError `INVALID_ARGUMENT` (for example, the sequence has a token at `to`). Nothing has changed
    *   then.
    */

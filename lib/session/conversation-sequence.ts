@@ -201,7 +201,7 @@ export class ConversationSequence implements ReplySequence {
   async captureCheckpointFor(tokens: Int32Array, signal: AbortSignal): Promise<ContentsCopy | undefined> {
     const checkpoint = await this.captureCheckpoint(signal);
     const shared = commonPrefixLength(checkpoint?.tokens ?? [], tokens);
-    const isUsable = this.#setup.engine.canTrim || shared === checkpoint?.tokens.length;
+    const isUsable = this.#setup.engine.canTrimRestored || shared === checkpoint?.tokens.length;
     if (checkpoint?.state !== undefined && isUsable && shared > this.#setup.template.length) {
       return checkpoint;
     }

@@ -13,7 +13,7 @@ import {
   TemplateCache,
   type TenantOptions,
 } from 'llama-headstart/internal';
-import { type KvLayout, Model, systemInfo } from 'llama-headstart/native';
+import { type ContextOptions, type KvLayout, Model, systemInfo } from 'llama-headstart/native';
 
 export interface LabOptions {
   path: string;
@@ -26,6 +26,8 @@ export interface LabOptions {
   kvCells?: number;
   batchSize?: number;
   flashAttention?: boolean;
+  /** Additional options of the context. */
+  context?: Pick<ContextOptions, 'keyType' | 'valueType' | 'fullSlidingWindow' | 'microBatchSize'>;
   /** Components of the cache key that replace the real ones. */
   components?: Partial<KeyComponents>;
   /**
@@ -75,6 +77,7 @@ export class Lab {
       nThreads: 1,
       kvLayout: layout,
       flashAttention: options.flashAttention ?? true,
+      ...options.context,
     });
     const engine = new Engine(context, { residentSequences: residents, states: new StateStore(maxMemoryBytes) });
     const components = keyComponents({

@@ -1,5 +1,5 @@
 // A sequence knows its tokens and its KV cells, whatever it shares with forks.
-import type { Engine, Sequence } from 'llama-headstart/internal';
+import { type Engine, type Sequence, StateStore } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 import { someTokens } from '../helpers/lab.js';
 import { leaseMany, openEngine } from '../helpers/open-engine.js';
@@ -105,6 +105,30 @@ describe('sequences that share cells', () => {
 });
 
 describe('a fork', () => {
+  it('cannot be made of a sequence that is being trimmed to a checkpoint', async () => {
+    const { engine } = await openEngine({ name: 'hybrid', maxSequences: 2, states: new StateStore(2 ** 28) });
+    const [source] = (await leaseMany(engine, 1)) as [Sequence];
+    await engine.prefill(source, someTokens(100, 1));
+    await engine.states.keepCheckpoint(source, true);
+    await engine.prefill(source, someTokens(50, 2));
+    const trimming = source.trim(100);
+    expect(source.canBeForked).toBe(false);
+    expect(await trimming).toBe(true);
+    expect(source.canBeForked).toBe(true);
+  });
+
+  it('that failed leaves no shared cells behind', async () => {
+    const { engine } = await openEngine({ maxSequences: 3 });
+    const [empty, other, fork] = (await leaseMany(engine, 3)) as [Sequence, Sequence, Sequence];
+    await engine.prefill(other, someTokens(50, 1));
+    await expect(fork.forkFrom(empty)).rejects.toMatchObject({ code: 'SEQUENCE_EMPTY' });
+    await fork.forkFrom(other);
+    await engine.prefill(empty, someTokens(20, 2));
+    expect(empty.hasUnsharedCells).toBe(true);
+    await empty.clear();
+    expect([fork.ownCells, engine.usedCells]).toEqual([0, 50]);
+  });
+
   it('of a sequence that is being trimmed has only the tokens that the KV cache still holds', async () => {
     const { engine } = await openEngine({ maxSequences: 2 });
     const [source, fork] = (await leaseMany(engine, 2)) as [Sequence, Sequence];
@@ -118,6 +142,19 @@ describe('a fork', () => {
 });
 
 describe('a sequence restored from a state', () => {
+  it('can be trimmed only within its window, even if the cache keeps all cells of the window', async () => {
+    const { engine } = await openEngine({ name: 'sliding-window', maxSequences: 2, fullSlidingWindow: true });
+    const [source, target] = (await leaseMany(engine, 2)) as [Sequence, Sequence];
+    await engine.prefill(source, someTokens(200, 1));
+    const state = await source.capture();
+    await target.restore(state);
+    state.close();
+    expect([source.trimmableLength(150), target.trimmableLength(150)]).toEqual([150, 0]);
+    expect([await source.trim(150), await target.trim(150)]).toEqual([true, false]);
+    expect([source.length, target.length]).toEqual([150, 200]);
+    expect(target.trimmableLength(200)).toBe(200);
+  });
+
   it('has only the cells of its window in the sliding-window cache', async () => {
     const { engine } = await openEngine({ name: 'sliding-window', maxSequences: 2 });
     const [source, target] = (await leaseMany(engine, 2)) as [Sequence, Sequence];

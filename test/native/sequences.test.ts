@@ -206,6 +206,36 @@ describe('removeSequence', () => {
     await windowed.close();
   });
 
+  it('returns false if a restored sequence never had the cells of an earlier window, also with `fullSlidingWindow`', async () => {
+    const windowed = await Model.load({ path: microModel('sliding-window') });
+    const long = someTokens(200, windowed.info.vocabulary.size);
+    const context = await windowed.createContext({ kvCells: 512, batchSize: 256, fullSlidingWindow: true });
+    await prefill(context, 0, long);
+    const restored = await context.captureSequence(0, long);
+    expect(await context.removeSequence(0, 100)).toBe(true); // all its cells were decoded
+    await context.removeSequence(0);
+    await context.restoreSequence(0, restored);
+    expect(await context.removeSequence(0, 199)).toBe(false);
+    expect(await context.removeSequence(0, 200)).toBe(true);
+    expect((await context.positionRange(0)).last).toBe(199);
+    await windowed.close();
+  });
+
+  it.each([
+    ['dense', {}, true],
+    ['sliding-window', {}, false],
+    ['sliding-window', { fullSlidingWindow: true }, true],
+    ['recurrent', {}, false],
+    ['hybrid', {}, false],
+  ] as const)('is possible for a long end if `info.canTrim` says so: %s %j', async (name, options, canTrim) => {
+    const other = await Model.load({ path: microModel(name) });
+    const context = await other.createContext({ kvCells: 512, batchSize: 256, microBatchSize: 64, ...options });
+    await prefill(context, 0, someTokens(400, other.info.vocabulary.size));
+    expect(context.info.canTrim).toBe(canTrim);
+    expect(await context.removeSequence(0, 10)).toBe(canTrim);
+    await other.close();
+  });
+
   it('returns false and changes nothing if the memory of the model cannot remove a part of a sequence', async () => {
     for (const name of ['recurrent', 'hybrid'] as const) {
       const other = await Model.load({ path: microModel(name) });
