@@ -115,7 +115,7 @@ export class SequenceStates {
    * Copies the contents of a sequence: its swapped-out contents, or the tokens that it holds now. The caller must end
    * the copy.
    *
-   * @returns undefined if there is nothing to copy
+   * @returns undefined if there is nothing to copy, or no memory for it
    * @throws HeadstartError `ABORTED`, `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
    */
   async copyOf(sequence: Sequence, signal?: AbortSignal): Promise<ContentsCopy | undefined> {
@@ -130,9 +130,13 @@ export class SequenceStates {
     if (sequence.isEmpty) {
       return undefined;
     }
-    const transfer = await this.store.transfers.wait(ownerOf(sequence), this.#sizes.expect(sequence.length), signal);
+    const bytes = this.#sizes.expect(sequence.length);
+    const transfer = await this.store.transfers.waitWithCells(ownerOf(sequence), bytes, signal);
     const contents = { tokens: sequence.tokens.slice(), chunks: sequence.log?.chunks ?? [] };
-    const end = () => transfer.end();
+    const end = () => transfer?.end();
+    if (transfer === undefined) {
+      return contents.chunks.length > 0 ? { ...contents, state: undefined, end } : undefined;
+    }
     try {
       const state = await sequence.capture();
       this.#sizes.note(sequence.length, state.byteLength);

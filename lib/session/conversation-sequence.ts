@@ -245,7 +245,10 @@ export class ConversationSequence implements ReplySequence {
    * Starts as a copy of `source`. In a unified KV cache with a free sequence, the copy shares the cells of `source`.
    * Otherwise it continues from a copy of the state.
    */
-  async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'source' | 'cache' | 'bytes'>> {
+  async forkFrom(
+    source: ConversationSequence,
+    signal?: AbortSignal,
+  ): Promise<Pick<StartReport, 'source' | 'cache' | 'bytes'>> {
     const { engine } = this.#setup;
     engine.states.setCheckpoints(this.#sequence, { ...source.#sequence.checkpoints });
     this.#sequence.group = this.#prefixLoader.group;
@@ -257,7 +260,7 @@ export class ConversationSequence implements ReplySequence {
         return { source: 'resident', cache: 'hit', bytes: 0 };
       }
     }
-    const checkpoint = await source.captureCheckpoint();
+    const checkpoint = await source.captureCheckpoint(signal);
     const bytes = checkpoint?.state?.byteLength ?? 0;
     return checkpoint !== undefined && this.adopt(checkpoint)
       ? { source: 'memory', cache: 'hit', bytes }

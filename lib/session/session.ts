@@ -221,7 +221,7 @@ export class Session implements ToolSession {
       const { id: _, signal: __, ...setup } = this.#setup;
       const child = new Session(this.#services, { ...setup, messages: this.#messages });
       try {
-        const start = await child.#sequence.forkFrom(this.#sequence);
+        const start = await child.#sequence.forkFrom(this.#sequence, signal);
         throwIfAborted(signal); // an agent that is being closed does not know the fork yet, and would not close it
         const cachedTokens = start.cache === 'bypass' ? 0 : this.#report.templateTokens;
         const ms = performance.now() - startedAt;
@@ -285,7 +285,7 @@ export class Session implements ToolSession {
   async #captureCheckpoint(withState: boolean, signal: AbortSignal): Promise<ContentsCopy | undefined> {
     const { engine, renderer, contextSize } = this.#services;
     if (!withState || engine.reproducible) {
-      return this.#sequence.captureCheckpoint();
+      return this.#sequence.captureCheckpoint(signal);
     }
     return this.#decoding('The save', async () => {
       const shared = await sharedPrefix(renderer, this.#setup.source, this.#messages);

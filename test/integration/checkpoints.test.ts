@@ -109,8 +109,8 @@ describe('a conversation is prefilled again only after its last user message', (
     }
   });
 
-  it('in a session that lost its sequence', async () => {
-    const { agent, turn, end } = await open(QWEN, { nSeqMax: 1 });
+  it.each(MEMORIES)('in a session that lost its sequence, with the %s model', async (name) => {
+    const { agent, turn, end } = await open(QWEN, { name, nSeqMax: 1 });
     const [first, second] = [await agent.createSession(), await agent.createSession()];
     await turn(first, LONG);
     await turn(second, LONG);
@@ -159,6 +159,24 @@ describe('a conversation is prefilled again only after its last user message', (
     expect(cachedTokens).toBeGreaterThanOrEqual(reusable - MARGIN);
     expect(text).toBe(cold);
   });
+});
+
+describe('the checkpoints of a session', () => {
+  it.each(['hybrid', 'sliding-window'] as const)(
+    'are much smaller than its whole state with the %s model',
+    async (name) => {
+      const { agent } = await open(QWEN, { name, nSeqMax: 1 });
+      const session = await agent.createSession({ systemPrompt: LONG.repeat(5) });
+      await session.send(LONG, { maxTokens: MAX_TOKENS });
+      const { checkpoints, states } = agent.health();
+      expect(states.byKind.conversation).toEqual({ count: checkpoints.count, bytes: checkpoints.bytes });
+      await agent.createSession(); // evicts the first session
+      const conversation = () => agent.health().states.byKind.conversation;
+      await expect.poll(() => conversation().count).toBe(checkpoints.count + 1);
+      const whole = conversation().bytes - checkpoints.bytes;
+      expect(checkpoints.bytes / checkpoints.count).toBeLessThan(whole / 10);
+    },
+  );
 });
 
 describe('a turn of several steps', () => {

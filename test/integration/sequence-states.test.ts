@@ -72,6 +72,24 @@ describe('an evicted sequence', () => {
   });
 });
 
+describe('a copy of a sequence', () => {
+  it('is not made while a large state waits for KV cells, because the sequence may hold these cells', async () => {
+    const states = new StateStore(1000);
+    const { engine } = await openEngine({ maxSequences: 1, states });
+    const sequence = await leaseBusy(engine);
+    await engine.prefill(sequence, TOKENS);
+    const restore = states.transfers.begin({ kind: 'template' }, 2000);
+    const copying = engine.states.copyOf(sequence);
+    restore?.setWaitsForCells(true);
+    expect(await copying).toBeUndefined();
+    restore?.end();
+    const copy = await engine.states.copyOf(sequence);
+    expect(copy?.tokens).toEqual(TOKENS);
+    copy?.end();
+    expect(states.status()).toMatchObject({ count: 0, transferBytes: 0 });
+  });
+});
+
 describe('the checkpoints of a conversation', () => {
   /** Captures states of a recurrent model, which all have about the same size. */
   const openStates = async (maxBytes = 2 ** 28) => {
