@@ -22,7 +22,10 @@ const CONTEXT = { contextSize: 4096, kvCells: 8192, nSeqMax: 4 };
 const BASELINE = ['memcpy', 'readChecksum', 'setData', 'loadFile', 'seqCp'];
 const REPLY_TOKENS = 32;
 const MESSAGE = 'Count from one to one hundred, in words, and do not stop early.';
-/** If a start takes less than a millisecond, a trial repeats it this many times. The trial's result is the median. */
+/**
+ * The number of starts from a resident template in one trial. One start takes less than a millisecond, so the trial's
+ * result is the median of this many starts.
+ */
 const REPEATS = 25;
 
 async function measure({ model, baselineProgram, directory }, benchOptions, onProgress) {
@@ -85,8 +88,8 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
   };
 
   /**
-   * Measures the first session of a template, with and without a save. The time includes the creation of the session
-   * and the whole reply.
+   * Returns three trials that each start the first session of a template: without the cache, without a save, and with a
+   * save. The time of the last two includes the creation of the session and the whole reply.
    */
   async function missesOf(without, withSaving) {
     let trial = 0;
@@ -103,7 +106,7 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
     };
     return {
       prefill: async () => {
-        trial++; // all three trials of a round use the same template
+        trial++; // the other two trials use the template of the latest `prefill` trial
         const session = await without.createSession({
           templateCache: false,
           systemPrompt: `${trial} times asked. ${systemPrompt}`,

@@ -60,7 +60,7 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
     sampling: { temperature: 0 },
   });
 
-  const shares = {}; // the results of measureShare() per token, by measure
+  const shares = {}; // by the measure's name: the times from measureShare(), divided by the number of tokens
   const recordShare = (name, { active, cpu }, tokens) => {
     shares[name] ??= { active: [], cpu: [] };
     shares[name].active.push(active / tokens);
@@ -169,7 +169,7 @@ async function readAll(parts) {
 
 function report({ model, layout, rows, sessions, bare, jsMsPerSequenceStep }) {
   const share = ({ jsMs, jsCpuMs }) =>
-    `JavaScript ${jsMs.toFixed(3)} ms per sequence and step (${jsCpuMs.toFixed(3)} on a core)`;
+    `JavaScript ${jsMs.toFixed(3)} ms per sequence and step (processor time ${jsCpuMs.toFixed(3)} ms)`;
   return [
     `${model}, ${layout}`,
     ...rows.map(

@@ -1,5 +1,5 @@
-// llama.cpp checks some input with asserts, such as a damaged model file. A failed assert would end the user's process.
-// AssertTrap turns it into an error.
+// llama.cpp uses asserts to check some input, for example model files. A failed assert would end the user's process.
+// AssertTrap turns the failed assert into an error.
 #pragma once
 
 // Must be called once per process.

@@ -1,4 +1,4 @@
-// Makes a directory and its missing parents. Unlike Node's recursive `mkdir`, this function always returns.
+// Makes a directory and its missing parents. Unlike Node's recursive `mkdir`, this function never hangs.
 // lib/files.ts contains the same function and explains the difference. Scripts need this copy, because they run before
 // dist is compiled. test/unit/files.test.ts runs the same tests on both functions.
 

@@ -1,7 +1,10 @@
 import type { ReplyFormat } from 'llama-headstart/native';
 import type { GrammarWalk } from './grammar-walk.js';
 
-/** Returns a random reply that a format's grammar allows, without the beginning that the generation prompt contains. */
+/**
+ * Returns a random reply that a format's grammar allows. The texts of some grammars begin with the generation prompt or
+ * with the first part of it. This function removes that beginning, because the model does not generate it.
+ */
 export function replyUnder(walk: GrammarWalk, format: ReplyFormat, random: () => number): string {
   const { grammarLazy, generationPrompt } = format;
   const text = walk.text(random);

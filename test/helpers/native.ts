@@ -52,7 +52,7 @@ export function batchOf(sequence: number, from: number, tokens: Int32Array): Dec
   };
 }
 
-/** Decodes `tokens` in batches of the context's size and returns the most likely next token. */
+/** Decodes `tokens` in batches of at most `info.batchSize` tokens, and returns the most likely next token. */
 export async function prefill(context: Context, sequence: number, tokens: Int32Array, from = 0): Promise<number> {
   const step = context.info.batchSize;
   let picked = -1;

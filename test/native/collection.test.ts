@@ -14,7 +14,7 @@ const scenarios: [promise: string, scenario: string][] = [
   ['closed objects are garbage-collected like other objects', 'closed and dropped'],
 ];
 if (process.platform === 'linux') {
-  // Only on Linux can a process count its threads.
+  // The child process counts its threads in /proc, which only Linux has.
   scenarios.push(['dropped models are freed, and their threads end', 'models']);
   scenarios.push(['dropped contexts are freed, and their threads end', 'contexts']);
 }

@@ -65,7 +65,7 @@ class ModeledCache {
 
   /**
    * Aborts a start. The start may already have ended, so this function reads the state of its template from the cache.
-   * The other templates must be unchanged.
+   * The entries of other templates must stay in memory and on disk, but these templates may stop being resident.
    */
   async abort(index: number): Promise<void> {
     const controller = new AbortController();
@@ -195,7 +195,7 @@ async function stateOf(path: string): Promise<Prediction['disk']> {
   }
 }
 
-/** Computes the tokens after each template and the message without the cache. */
+/** Computes, without the cache, the tokens that the model generates after each template and the message. */
 async function uncachedReplies(): Promise<number[][]> {
   const lab = await Lab.open({ path: microModel('dense') });
   const all: number[][] = [];

@@ -39,7 +39,7 @@ it('a turn with a tool call becomes a span with the span of the call inside it',
   expect(call?.status.code).toBe(SpanStatusCode.UNSET);
 });
 
-it('an error of a turn is the status of its span', () => {
+it('the span of a failed turn has the status ERROR, and the message and the code of the error', () => {
   publish('turn', { event: 'start', ...turn, model: 'tiny' });
   publish('turn', { event: 'end', ...turn, ms: 2, error: Object.assign(new Error('full'), { code: 'CONTEXT_FULL' }) });
   const [chat] = exporter.getFinishedSpans();
@@ -47,7 +47,7 @@ it('an error of a turn is the status of its span', () => {
   expect(chat?.attributes['error.type']).toBe('CONTEXT_FULL');
 });
 
-it('the attribute `error.type` is the class of an error without a code, and contains nothing of its message', () => {
+it('if an error has no code, `error.type` is the class of the error and does not contain its message', () => {
   publish('turn', { event: 'start', ...turn, model: 'tiny' });
   publish('turn', { event: 'end', ...turn, ms: 2, error: new TypeError('of request 4711') });
   const [chat] = exporter.getFinishedSpans();

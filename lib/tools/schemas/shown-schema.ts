@@ -1,5 +1,5 @@
-// Makes the form of a JSON Schema that the prompt shows to the model. Both chat templates and the addon accept this
-// form.
+// Makes the form of a JSON Schema that the prompt shows to the model. Chat templates accept this form, and so does the
+// addon.
 import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../../schema-walk.js';
 
 /** Maximum nesting of brackets. The addon accepts 64 levels, and some of these levels surround the schema of a tool. */
@@ -10,7 +10,7 @@ export function shownSchema(schema: JsonObject): JsonObject {
   return cut(withoutTrue(withOpenRoot(schema)), MAX_DEPTH) as JsonObject;
 }
 
-/** The keywords that are allowed beside a reference in the root. */
+/** If any other keyword is beside the root's `$ref`, withOpenRoot() does not replace the reference. */
 const BESIDE = new Set(['$defs', 'definitions', 'title', 'description', 'type']);
 
 /**
@@ -20,7 +20,9 @@ const BESIDE = new Set(['$defs', 'definitions', 'title', 'description', 'type'])
 function withOpenRoot(schema: JsonObject): JsonObject {
   const { $ref: _, ...beside } = schema;
   if (!Object.keys(beside).every((name) => BESIDE.has(name))) {
-    return schema; // other references may lead to these keywords
+    // The definition could overwrite a keyword that is not in the set, and other references may point into that
+    // keyword.
+    return schema;
   }
   const seen = new Set<Json>();
   let root: Json = schema;
