@@ -7,6 +7,7 @@ import { commonPrefixLength, isPrefix, prefixOfAtLeast } from '../tokens.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { IndexedEntry } from './disk/entry.js';
 import { likelyShared, MIN_SHARED_TOKENS, prefixHashes } from './prefix-hash.js';
+import { PromptsInProgress } from './prompts-in-progress.js';
 import type { ResidentTemplate, ResidentTemplates } from './resident-templates.js';
 
 /** A sequence, state or file that holds a prefix of a prompt. */
@@ -48,6 +49,8 @@ export interface PrefixIndexParts {
 
 /** Finds the longest usable prefix of a prompt in the KV cache, in memory and on disk. */
 export class PrefixIndex {
+  /** Prompts that will soon be in the KV cache. */
+  readonly prompts = new PromptsInProgress();
   readonly #parts: PrefixIndexParts;
 
   constructor(parts: PrefixIndexParts) {

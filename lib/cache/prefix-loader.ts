@@ -1,4 +1,4 @@
-import { throwIfAborted } from '../abort.js';
+import { orAborted, throwIfAborted } from '../abort.js';
 import type { Engine } from '../engine/engine.js';
 import type { Reproducibility } from '../engine/reproducible/reproducibility.js';
 import type { Sequence, SequenceCheckpoints } from '../engine/sequence.js';
@@ -110,7 +110,7 @@ export class PrefixLoader {
     await sequence.swapped?.ready;
     throwIfAborted(signal);
     const cached = await (engine.reproducible === undefined
-      ? this.#load(prompt.subarray(0, -1), signal)
+      ? this.#load(prompt, signal)
       : this.#loadReproducible(engine.reproducible, prompt, signal));
     engine.states.dropSwapped(sequence); // the sequence now holds newer contents
     return cached;
@@ -121,11 +121,25 @@ export class PrefixLoader {
     return { group: this.#sequence.group, tokens, canTrim: engine.canTrimRestored, ownOnly: !useCache };
   }
 
-  async #load(tokens: Int32Array, signal: AbortSignal): Promise<number> {
+  async #load(prompt: Int32Array, signal: AbortSignal): Promise<number> {
     const sequence = this.#sequence;
-    const kept = this.#usable(tokens);
+    const { index } = this.#setup.cache;
+    const tokens = prompt.subarray(0, -1);
     const template = this.#templateLengthIn(tokens);
-    const candidate = this.#setup.cache.index.longest(this.#queryFor(tokens), sequence, Math.max(kept, template));
+    const find = () => {
+      const kept = this.#usable(tokens);
+      const candidate = index.longest(this.#queryFor(tokens), sequence, Math.max(kept, template));
+      const available = candidate?.shared ?? Math.max(kept, template);
+      return { kept, candidate, available, wait: this.#waitFor(tokens, available) };
+    };
+    index.prompts.end(sequence); // a waiting sequence must not be waited for
+    let found = find();
+    while (found.wait !== undefined) {
+      await this.#waitIdle(found.wait, prompt, signal);
+      found = find();
+    }
+    const { kept, candidate, available } = found;
+    index.prompts.begin(sequence, tokens, available);
     if (candidate !== undefined && this.#isAffordable(candidate)) {
       await this.#empty();
       if (await this.#loadCandidate(candidate, tokens, signal)) {
@@ -136,6 +150,35 @@ export class PrefixLoader {
     }
     await this.#empty();
     return template === 0 ? 0 : (await this.loadTemplate(signal)).cachedTokens;
+  }
+
+  /** If another sequence is decoding most of these tokens and can then be forked: resolves when it has ended. */
+  #waitFor(tokens: Int32Array, available: number): Promise<void> | undefined {
+    const { cache, engine, useCache } = this.#setup;
+    const canFork = engine.canTrim && useCache && engine.context.info.kvLayout === 'unified';
+    return canFork
+      ? cache.index.prompts.worthWaitingFor(this.#queryFor(tokens), available, MIN_SHARED_TOKENS)
+      : undefined;
+  }
+
+  /** Waits. Meanwhile the sequence can be evicted, because the awaited sequence may need its cells. */
+  async #waitIdle(ended: Promise<void>, prompt: Int32Array, signal: AbortSignal): Promise<void> {
+    const sequence = this.#sequence;
+    this.#setup.engine.sessions.setIdle(sequence);
+    try {
+      await orAborted(ended, signal);
+    } finally {
+      sequence.busy = true;
+    }
+    if (!sequence.isLeased) {
+      await this.lease(prompt, signal, true);
+    }
+    await sequence.swapped?.ready;
+  }
+
+  /** Call it when the loaded prompt was decoded or has failed, so that prompts with the same beginning continue. */
+  endPrompt(): void {
+    this.#setup.cache.index.prompts.end(this.#sequence);
   }
 
   /** Number of tokens that the sequence can keep of those that it holds. */

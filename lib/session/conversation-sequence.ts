@@ -40,11 +40,13 @@ export class ConversationSequence implements ReplySequence {
 
   /** Lets other conversations evict the sequence, also during a turn, until it is busy again. */
   makePreemptible(): void {
+    this.#prefixLoader.endPrompt();
     this.#setup.engine.sessions.setIdle(this.#sequence);
   }
 
   release(): void {
     this.#isUnknown = false;
+    this.#prefixLoader.endPrompt();
     this.#setup.engine.sessions.release(this.#sequence);
   }
 
@@ -114,7 +116,7 @@ export class ConversationSequence implements ReplySequence {
         await this.align(tokensFrom(0), choice.signal);
       }
       try {
-        return await this.#setup.engine.decode({
+        const decoded = await this.#setup.engine.decode({
           // Listed field by field for speed: with `...choice`, each request would get a hidden class of its own.
           tokens: tokensFrom(sequence.length),
           sampler: choice.sampler,
@@ -123,6 +125,8 @@ export class ConversationSequence implements ReplySequence {
           signal: choice.signal,
           sequence,
         });
+        this.#prefixLoader.endPrompt();
+        return decoded;
       } catch (error) {
         // An older request may have needed the cells. The sequence is then empty, but still leased.
         if (!HeadstartError.isInstance(error, 'PREEMPTED')) {
@@ -137,6 +141,7 @@ export class ConversationSequence implements ReplySequence {
    * sequences. After any other error the contents are unknown.
    */
   #noteFailure(error: unknown): unknown {
+    this.#prefixLoader.endPrompt();
     const isUnharmed = HeadstartError.isInstance(error) && SEQUENCE_UNHARMED.has(error.code) && !error.sequences;
     this.#isUnknown ||= !isUnharmed;
     return error;

@@ -7,8 +7,10 @@ import {
   type AgentServer,
   type CompactionOptions,
   HeadstartError,
+  type MessageInput,
   type SendOptions,
   type Session,
+  type SessionOptions,
   type Tool,
 } from 'llama-headstart';
 import { ON } from './lamp.js';
@@ -71,8 +73,13 @@ const TURN_OPTIONS: readonly SendOptions[] = [
 
 const MAX_SESSIONS = 4;
 
-const open = (agent: AgentServer, number: number, templateCache = true): Promise<Session> =>
+const open = (
+  agent: AgentServer,
+  number: number,
+  { templateCache = true, messages = [] }: SessionOptions = {},
+): Promise<Session> =>
   agent.createSession({
+    messages,
     systemPrompt: numberedPrompt(number),
     tools: [LAMP],
     toolChoice: 'none',
@@ -88,6 +95,11 @@ export interface ProgramOptions {
   /** The directory for files of saved sessions. */
   directory: string;
   observe: Observe;
+  /**
+   * Whether to open sessions with the messages of other sessions. With `reproducible` such a session computes other last
+   * digits, because it decodes the messages in other batches.
+   */
+  copies: boolean;
 }
 
 /** Runs one program: random calls, one after another. A test runs several programs at the same time. */
@@ -147,6 +159,12 @@ class RandomProgram {
     fork: async ({ session, number, lastStep }) => {
       if (this.#sessions.length < MAX_SESSIONS) {
         this.#sessions.push({ session: await session.fork(), number, lastStep });
+      }
+    },
+    copy: async ({ session, number, lastStep }) => {
+      if (this.#options.copies && this.#sessions.length < MAX_SESSIONS) {
+        const copy = await open(this.#agent, number, { messages: session.messages as MessageInput[] });
+        this.#sessions.push({ session: copy, number, lastStep });
       }
     },
     saveAndRestore: (target) => this.#saveAndRestore(target),
@@ -252,7 +270,7 @@ class RandomProgram {
 
 /** Repeats the calls of a history in a new session. Returns their outcomes, oldest first. */
 export async function replay(agent: AgentServer, history: SessionHistory, observe: Observe): Promise<unknown[]> {
-  const session = await open(agent, history.number, false);
+  const session = await open(agent, history.number, { templateCache: false });
   const outcomes: unknown[] = [];
   for (const { call } of stepsOf(history)) {
     outcomes.push(await observe(() => perform(session, call)));

@@ -93,8 +93,9 @@ describe.each(variants(AGENTS, ([title]) => REPRESENTATIVES.includes(title)))(
     }, async () => {
       const directory = await temporaryDirectory();
       const agent = await startAgent({ ...settings, cacheDir: directory });
+      const copies = !settings.reproducible;
       const programs = Array.from({ length: PROGRAMS }, (_unused, index) =>
-        runProgram(agent, { seed: seed * 1000 + index, steps, directory, observe }),
+        runProgram(agent, { seed: seed * 1000 + index, steps, directory, observe, copies }),
       );
       const histories = (await Promise.all(programs)).flat();
       await agent.templateCache.clear();

@@ -1,12 +1,18 @@
 // A session whose conversation begins like that of another session prefills only what is new. This never happens across
 // tenants or after a change of adapters, and the replies are those of a session that prefills everything.
-import { AgentServer, type ChatMessage, type MessageInput, type SessionOptions } from 'llama-headstart';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  AgentServer,
+  type ChatMessage,
+  type MessageInput,
+  type SessionOptions,
+  subscribeDiagnostics,
+} from 'llama-headstart';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type AgentSettings, agentOptions, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { writeLora } from '../helpers/loras.js';
 import type { MicroModelName } from '../helpers/models.js';
 import { variants } from '../helpers/soak.js';
-import { iterate } from '../helpers/turns.js';
+import { iterate, outcomeOf } from '../helpers/turns.js';
 
 const SETTINGS = { ...EXACT, batchSize: 128 } as const;
 const HISTORY: MessageInput[] = [
@@ -136,6 +142,35 @@ describe('with a unified KV cache', () => {
     expect(second.prefilled).toBeLessThan(NEW_TOKENS);
     expect(second.text).toBe(await coldText(HISTORY, 'What is a hub?'));
     await stream.return?.();
+  });
+
+  it('sessions that start at once with the same conversation prefill it only once', async () => {
+    const agent = await startAgent({ ...SETTINGS, nSeqMax: 5, contextSize: 1024 });
+    const contents = ['And a brake?', 'What is a hub?', 'Thank you!', 'Hello'];
+    const turns = await Promise.all(contents.map((content) => sendAfter(agent, HISTORY, content)));
+    const prefilled = turns.map((turn) => turn.prefilled).sort((a, b) => a - b);
+    expect(prefilled.pop()).toBeGreaterThan(HISTORY_TOKENS);
+    expect(Math.max(...prefilled)).toBeLessThan(NEW_TOKENS);
+    for (const [index, { text }] of turns.entries()) {
+      expect(text).toBe(await coldText(HISTORY, contents[index] as string));
+    }
+  });
+
+  it('sessions that wait for the prefill of an aborted session continue from what it had computed', async () => {
+    const agent = await startAgent({ ...SETTINGS, nSeqMax: 4, batchSize: 64 });
+    const controller = new AbortController();
+    const session = await agent.createSession({ messages: HISTORY });
+    const aborted = outcomeOf(session.send('And a brake?', { ...SHORT, signal: controller.signal }));
+    const stop = subscribeDiagnostics('decode', ({ promptTokens }) => promptTokens > 1 && controller.abort());
+    onTestFinished(stop);
+    const contents = ['What is a hub?', 'Thank you!'];
+    const turns = await Promise.all(contents.map((content) => sendAfter(agent, HISTORY, content)));
+    expect(await aborted).toBe('ABORTED');
+    expect(turns.reduce((sum, { prefilled }) => sum + prefilled, 0)).toBeLessThan(2 * HISTORY_TOKENS + 2 * NEW_TOKENS);
+    for (const [index, { text }] of turns.entries()) {
+      expect(text).toBe(await coldText(HISTORY, contents[index] as string));
+    }
+    expect(agent.health()).toMatchObject({ activeSessions: 0, queueLength: 0 });
   });
 
   it('a session that shares only a few tokens more than the template starts from the template', async () => {
