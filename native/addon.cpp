@@ -45,8 +45,8 @@ void endEnvironment(Environment * environment) {
 }
 
 // process.exit() runs no cleanup hooks. It emits the event "exit", and lib/native/addon.ts then calls park(). After the
-// event, it runs the atexit handlers and destroys static objects that threads may still use. The atexit handler below
-// parks the threads if an exit skips the event.
+// event, the process runs its atexit handlers and destroys static objects that threads may still use. The atexit
+// handler below parks the threads if an exit skips the event.
 void startProcess() {
     static std::once_flag once;
     std::call_once(once, [] {

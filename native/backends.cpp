@@ -217,7 +217,8 @@ Started startProcess(const std::string & cpu, const std::vector<std::string> & m
     }
 #endif
     llama_backend_init();
-    started.systemInfo = llama_print_system_info();  // called only once: all threads share its string
+    // Called only once, because each call of llama_print_system_info() rewrites the same static string.
+    started.systemInfo = llama_print_system_info();
     return started;
 }
 

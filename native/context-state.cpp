@@ -87,8 +87,9 @@ std::string compatibilityOf(const ContextState & state) {
 // Whether a part of the context's memory cannot be trimmed: a recurrent state, or a sliding window that drops old
 // cells. A partial state contains only this part. Without such a part, a partial state is as large as a whole state.
 //
-// There are two exceptions. A recurrent model has only such memory, so its two sizes are equal too. A sliding window
-// that keeps all its cells (`swa_full`) can be trimmed, although llama.cpp puts it into partial states.
+// Two kinds of memory are exceptions to this comparison of sizes. A recurrent model has only memory that cannot be
+// trimmed, so its partial and whole states have the same size. A sliding window that keeps all its cells (`swa_full`)
+// can be trimmed, although llama.cpp puts it into partial states.
 bool hasUntrimmablePart(const ContextState & state) {
     const llama_model * model = state.model->model;
     if (llama_model_is_recurrent(model) || llama_model_is_hybrid(model)) {

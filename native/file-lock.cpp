@@ -65,7 +65,7 @@ HANDLE lockAt(const std::string & path) {
 
 #else
 
-// If another process replaces the file after it is opened and before it is locked, the next attempt opens the new file.
+// If another process replaces the file between open() and flock(), lockAt() makes another attempt with the new file.
 constexpr int MAX_ATTEMPTS = 100;
 
 // Closes a file descriptor, unless take() was called.
@@ -94,8 +94,8 @@ bool isRemote(int fd) {
         case 0xfe534d42:  // SMB2
         case 0x01021997:  // 9P
         case 0x00c36400:  // Ceph
-        case 0x5346414f:  // AFS
-        case 0x6b414653:  // AFS, the kernel's own
+        case 0x5346414f:  // OpenAFS
+        case 0x6b414653:  // the AFS client of the Linux kernel
         case 0x0bd00bd0:  // Lustre
         case 0x47504653:  // GPFS
             return true;

@@ -18,8 +18,8 @@ bool isEnd(const llama_grammar_element & element) {
 bool isReference(const llama_grammar_element & element) { return element.type == LLAMA_GRETYPE_RULE_REF; }
 
 // Returns the rules that can produce the empty text or, with `terminals`, any finite text. A rule belongs to the result
-// if one of its alternatives has only elements that belong to it. With `terminals`, characters and tokens belong to it
-// too.
+// if one of its alternatives has only elements of the result. With `terminals`, characters and tokens count as elements
+// of the result too.
 std::vector<bool> productiveRules(const llama_grammar_rules & rules, bool terminals) {
     struct Alternative {
         uint32_t rule, open;  // open: the number of referenced rules that are not yet in the result
@@ -68,7 +68,7 @@ std::vector<bool> productiveRules(const llama_grammar_rules & rules, bool termin
 }
 
 // Calls `use(element, last)` for each element that can be the first of a rule. `empty` says which rules can be empty.
-// `last` is true if no element follows.
+// `last` is true if no element follows in the same alternative.
 template <class Use> void forEachFirst(const llama_grammar_rule & rule, const std::vector<bool> & empty, Use use) {
     bool first = true;
     for (size_t i = 0; i < rule.size(); i++) {

@@ -20,7 +20,7 @@ const char * skipSpace(const char * at) {
     return at;
 }
 
-// Does the same as llama_grammar_parser::parse, but throws the errors, which that function prints to stderr.
+// Does the same as llama_grammar_parser::parse, but throws an error instead of printing it to stderr.
 void parse(llama_grammar_parser & parser, const std::string & text) {
     try {
         const char * at = skipSpace(text.c_str());
@@ -74,7 +74,7 @@ void requireGrammar(const llama_vocab * vocab, const std::string & text) {
     if (text.find('\0') != std::string::npos) {
         throw grammarRefusal("it contains a NUL character");
     }
-    // This llama.cpp was built without the llguidance library, so such a grammar would end the process.
+    // This llama.cpp was built without the llguidance library. A grammar for that library would end the process.
     if (std::strncmp(skipSpace(text.c_str()), "%llguidance", 11) == 0) {
         throw grammarRefusal("grammars in the llguidance language are not supported");
     }

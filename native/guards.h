@@ -97,7 +97,8 @@ inline int64_t integerOr(Napi::Value value, const std::string & what, int64_t fa
     return value.IsUndefined() ? fallback : integer(value, what, min, max);
 }
 
-// The following functions read optional fields of an options object. They return `fallback` for an undefined field.
+// The following functions read fields of an options object. If the field is undefined, the functions named
+// `optional...` return `fallback`.
 inline Napi::Value field(Napi::Object options, const char * name) { return options.Get(name); }
 
 inline bool optionalBoolean(Napi::Object options, const char * name, bool fallback) {

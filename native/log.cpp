@@ -162,8 +162,8 @@ void forgetLogger(Napi::Env env) {
 
 // --- common's log ----------------------------------------------------------------------------------------------------
 // `common` does not use llama_log_set: it prints on its own thread. This file defines all functions of the log.h of
-// `common`. The linker prefers these definitions to the archive of `common`, so the lines of `common` go to the same
-// log.
+// `common`. The linker prefers these definitions to the archive of `common`, so the lines of `common` go to onLog()
+// too.
 
 int printToLog(FILE * stream, const char * format, ...);
 

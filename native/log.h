@@ -8,11 +8,12 @@
 // Must be called once per process, before any code that logs.
 void installLogHook();
 
-// Defines `setLogger(fn | null, maxLevel)`. It calls `fn(level, text)` for each line of at most that level.
+// Defines `setLogger(fn | null, maxLevel)`. The log calls `fn(level, text)` for each line whose level is at most
+// `maxLevel`.
 void defineLog(Napi::Env env, Napi::Object exports);
 void forgetLogger(Napi::Env env);
 
-// Collects the errors and warnings that this thread logs while the object exists. A function of llama.cpp that fails
+// Collects the errors and warnings that this thread logs while the object exists. If a function of llama.cpp fails, it
 // returns null and only logs the reason.
 class LogCapture {
   public:

@@ -37,8 +37,8 @@ bool endsWith(const std::string & text, const std::string & end) {
     return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// Checks that an adapter fits a model. llama.cpp compares only two of the dimensions. A difference in another dimension
-// would end the process at the first decode.
+// Checks that an adapter fits a model. llama.cpp compares only two dimensions of each tensor. A difference in another
+// dimension would end the process at the first decode.
 class AdapterCheck {
   public:
     AdapterCheck(const std::string & path, const llama_model * model) : path_(path) {

@@ -28,7 +28,7 @@ struct LoraState : ModelChild {
 };
 
 // An adapter that a context applies. The context keeps the adapter in memory until other adapters replace it, even if
-// the adapter is closed before.
+// JavaScript closes the adapter earlier.
 struct AppliedLora {
     std::shared_ptr<LoraState> lora;
     float scale;

@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
-// The model's thread needs a large stack: some pre-tokenizers recurse for each character (see tokenize.cpp), and so do
-// chat templates and reply parsers.
+// The model's thread needs a large stack. Some pre-tokenizers recurse for each byte of a text (see tokenize.cpp). Chat
+// templates and reply parsers recurse over nested values.
 constexpr size_t MODEL_STACK_BYTES = (size_t) 256 << 20;
 
 struct LoadRequest {

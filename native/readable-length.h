@@ -1,5 +1,5 @@
-// Measures how much of a reply follows its format. common_chat_parse returns the parts of a reply without their
-// positions.
+// Measures how much of a reply follows its format. The addon must measure this itself, because common_chat_parse
+// returns the parts of a reply without their positions.
 #pragma once
 
 #include <peg-parser.h>  // of llama.cpp's common

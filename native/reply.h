@@ -13,9 +13,9 @@
 
 // Which text a parser receives, and which part of it the parser reads.
 enum class ReplyMode {
-    WHOLE,      // a complete reply: reads all of it
-    PARTIAL,    // a reply that is not complete yet: reads all of it
-    BEGINNING,  // any reply: reads only the beginning that follows the format
+    WHOLE,      // the text is a complete reply, and the parser reads all of it
+    PARTIAL,    // the text is a reply that is not complete yet, and the parser reads all of it
+    BEGINNING,  // the text is any reply, and the parser reads only the beginning that follows the format
 };
 
 struct ReadReply {

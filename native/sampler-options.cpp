@@ -13,7 +13,7 @@ constexpr int64_t MAX_HISTORY = 1 << 20;
 constexpr size_t MAX_TRIGGERS = 256;
 constexpr size_t MAX_WORD_BYTES = 4096;
 constexpr size_t MAX_BREAKERS = 64;
-constexpr size_t MAX_BREAKER_BYTES = 40;  // llama.cpp truncates longer ones, even in the middle of a character
+constexpr size_t MAX_BREAKER_BYTES = 40;  // llama.cpp truncates longer breakers, even in the middle of a character
 constexpr size_t MAX_PROMPT_BYTES = 64 * 1024;
 // Logits divided by a lower temperature overflow a float. A lower temperature therefore counts as 0.
 constexpr float MIN_TEMPERATURE = 1e-3f;
@@ -207,7 +207,8 @@ void readGrammar(Napi::Object options, SamplerRequest & request, int32_t vocabul
         );
     }
     if (!grammar.empty()) {
-        // Only the grammar of a chat template also matches the text that the template puts in front of the reply.
+        // The grammar of a chat template also matches the text that the template puts in front of the reply. A user's
+        // grammar matches only the reply.
         params.grammar = {
             params.generation_prompt.empty() ? COMMON_GRAMMAR_TYPE_USER : COMMON_GRAMMAR_TYPE_TOOL_CALLS, grammar
         };

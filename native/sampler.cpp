@@ -254,7 +254,7 @@ void releaseLater(std::shared_ptr<SamplerState> state) {
     thread->post([state = std::move(state)] { state->release(); });
 }
 
-// Must be called with a lease. If a sampler is closed during a call, it is released only after that call.
+// The caller must hold a lease. A sampler that is closed during a call is released only after that call.
 void SamplerState::requireUsable() const {
     if (sampler_ == nullptr) {
         throw Failure("CLOSED", "Expected an open sampler, but it or its model was closed");

@@ -77,8 +77,8 @@ bool setState(const ContextState & state, llama_seq_id sequence, const StateByte
     if (llama_state_seq_set_data_ext(state.ctx, bytes.blob(), bytes.size, sequence, flagsOf(bytes.partial)) == 0) {
         return false;
     }
-    // The part of the memory that can be trimmed is trimmed only now. Before the restore, the other part would have
-    // refused the removal.
+    // The part of the memory that can be trimmed is trimmed only now. Before the restore, the part that cannot be
+    // trimmed would have refused the removal.
     if (bytes.partial && !llama_memory_seq_rm(memory, sequence, count, -1)) {
         return false;
     }
@@ -102,7 +102,8 @@ bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, ll
     }
     const int32_t window = llama_model_n_swa(state.model->model);
     // The tokens after the cut would attend to a window that has lost its older cells. llama.cpp does not refuse such a
-    // removal. With `swa_full` a sequence keeps all cells, but a restored state contains only those of its last window.
+    // removal. With `swa_full`, a sequence keeps all its cells, but a restored sequence has only the cells of its last
+    // window.
     if (from > 0 && window > 0 && last >= from &&
         llama_memory_seq_pos_min(memory, sequence) > std::max(0, from - window)) {
         return false;

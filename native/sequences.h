@@ -4,8 +4,9 @@
 #include "context-state.h"
 #include "state.h"
 
-// Removes the positions from `from` to the end of the sequence. `to` must be -1 or after the last position. Returns
-// false and changes nothing if the memory of the context cannot remove a part of a sequence.
+// Removes the positions from `from` to the end of the sequence. `to` must be -1 or after the last position. If `to` is
+// at most `from`, nothing is removed. Returns false and changes nothing if the memory of the context cannot remove this
+// part of the sequence.
 bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, llama_pos to);
 
 // Forks a sequence: `target` shares the cells of `source`.
@@ -19,8 +20,8 @@ std::shared_ptr<const StateBytes> capture(
 );
 
 // Restores a state. A whole state needs an empty sequence. A partial state needs a sequence that begins with the tokens
-// of the state. With a recurrent model, the sequence may have any tokens or none. Restoring a partial state removes all
-// later tokens. If llama.cpp fails, the sequence is emptied.
+// of the state. Only a partial state of a recurrent model fits every sequence, even an empty one. Restoring a partial
+// state removes all later tokens. If llama.cpp fails, the sequence is emptied.
 void restore(ContextState & state, llama_seq_id sequence, const StateBytes & bytes);
 
 // Restores a sequence from a file with llama.cpp's own reader. Returns the tokens of the file.

@@ -2,7 +2,7 @@
 // read it. A footer follows, which llama.cpp ignores. Integers are little-endian.
 //
 //   u32 magic 'ggsq'   u32 version 3   u32 n   n x i32 token ids   state
-//   metadata (JSON)    u32 length of the metadata   xxh3-128 of everything before it (canonical, 16 bytes)   "HDSTART1"
+//   metadata (JSON)    u32 length of the metadata   xxh3-128 of all preceding bytes (canonical, 16 bytes)   "HDSTART1"
 #pragma once
 
 #include "state.h"

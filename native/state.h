@@ -17,8 +17,8 @@ struct StateBytes {
     // same description. Empty if unknown: the caller must then know that the state fits.
     std::string compatibility;
     std::string metadata;  // JSON, from the file of the state
-    // Whether the blob has only what cannot be trimmed: recurrent state, and the cells of sliding windows
-    // (LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY).
+    // Whether the blob contains only the memory that cannot be trimmed: recurrent state and the cells of sliding
+    // windows (LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY).
     bool partial = false;
 
     const uint8_t * blob() const { return buffer.data() + offset; }

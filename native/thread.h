@@ -59,14 +59,14 @@ class Inbox {
 
 class Thread : public std::enable_shared_from_this<Thread> {
   public:
-    // `interrupt` asks the running job (a decode, a model load) to end early. Any thread may call it. `spin` is the
-    // time for which the idle thread polls for another job before it sleeps. Polling helps because waking a sleeping
-    // thread takes longer than a short job.
+    // `interrupt` asks the running job, such as a decode or a model load, to end early. Any thread may call
+    // `interrupt`. `spin` is the time for which the idle thread polls for another job before it sleeps. Polling helps
+    // because waking a sleeping thread takes longer than a short job.
     static std::shared_ptr<Thread> start(
         size_t stackBytes, std::function<void()> interrupt = {}, std::chrono::microseconds spin = {}
     );
 
-    // Returns false, and drops the job, after stop().
+    // After stop(), drops the job and returns false.
     bool post(std::function<void()> job);
 
     // Lets the thread run the queued jobs and then end.

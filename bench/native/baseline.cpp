@@ -74,8 +74,8 @@ struct Baseline {
 
     llama_token greedy(int32_t row) const { return argmax(llama_get_logits_ith(ctx, row), (size_t) vocabulary); }
 
-    // Decodes one batch with one row per token. llama.cpp computes logits only for the rows that `outputs` selects: the
-    // last row of each sequence.
+    // Decodes one batch with one row per token. llama.cpp computes logits only for the rows that `outputs` selects. The
+    // callers select at most the last row of each sequence.
     void decode(
         std::vector<int32_t> & tokens,
         std::vector<int32_t> & positions,
@@ -140,8 +140,8 @@ struct Baseline {
         }
     }
 
-    // Decodes one batch of `width` sequences and chooses the first token of each. All sequences have the same prefix,
-    // and each sequence has its own suffix. The file contains all suffixes in a row. They have the same length.
+    // Decodes one batch with the suffixes of `width` sequences, and chooses the token after each suffix. All sequences
+    // have the same prefix. The file contains the suffixes one after another, and all suffixes have the same length.
     double fanOut(const std::string & path, size_t width) {
         std::vector<int32_t> tokens = readTokens(path), positions(tokens.size()), sequences(tokens.size());
         std::vector<int8_t> outputs(tokens.size(), 0);
@@ -268,7 +268,7 @@ Baseline openBaseline(char ** arguments, bool unified) {
 
     baseline.prefix = readTokens(arguments[5]);
     if (baseline.prefix.size() < params.n_seq_max) {
-        fail("expected at least one token in TOKENS_FILE per sequence");
+        fail("expected at least SEQUENCES tokens in TOKENS_FILE");
     }
 
     baseline.prefillInto(0);

@@ -1,5 +1,6 @@
-// The program that bench/native.mjs compares with the baseline. It measures this package. It has the arguments and
-// commands of bench/native/baseline.cpp.
+// Measures this package. bench/native.mjs compares the times of this program with the times of the baseline. The
+// protocol is the same as in bench/native/baseline.cpp, and so are the arguments and the commands `prefill`, `decode`
+// and `decode8`.
 //
 //   node ours.mjs MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE
 
@@ -24,7 +25,7 @@ const state = await context.captureSequence(0, prefix);
 
 /**
  * Empties all sequences without zeroing the memory of the KV cache, as the baseline does. Zeroing would evict
- * everything else from the processor's caches.
+ * all other data from the processor's caches.
  */
 async function removeAllSequences() {
   for (let sequence = 0; sequence < context.info.maxSequences; sequence++) await context.removeSequence(sequence);
