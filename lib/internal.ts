@@ -18,6 +18,7 @@ export { type KeyComponents, type KeyInputs, keyComponents, templateKey } from '
 export { PrefillEstimate } from './cache/prefill-estimate.js';
 export { PrefixCache, type PrefixCacheOptions, type StartOptions, type TenantOptions } from './cache/prefix-cache.js';
 export { hashPositions, hashPrefixes, likelyShared, prefixHashes } from './cache/prefix-hash.js';
+export { PromptsInProgress } from './cache/prompts-in-progress.js';
 export { type StateSource, startReport } from './cache/start-report.js';
 export { StateCopier } from './cache/state-copier.js';
 export { addCounts, NO_COUNTS, StatsCounter } from './cache/statistics.js';

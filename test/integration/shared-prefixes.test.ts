@@ -7,10 +7,13 @@ import {
   type SessionOptions,
   subscribeDiagnostics,
 } from 'llama-headstart';
+import { PromptsInProgress } from 'llama-headstart/internal';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type AgentSettings, agentOptions, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { someTokens } from '../helpers/lab.js';
 import { writeLora } from '../helpers/loras.js';
 import type { MicroModelName } from '../helpers/models.js';
+import { openEngine } from '../helpers/open-engine.js';
 import { variants } from '../helpers/soak.js';
 import { iterate, outcomeOf } from '../helpers/turns.js';
 
@@ -185,5 +188,29 @@ describe('with a unified KV cache', () => {
     await sendAfter(agent, HISTORY, 'And a brake?');
     const { prefilled } = await sendAfter(agent, HISTORY, 'And a brake?', { templateCache: false });
     expect(prefilled).toBeGreaterThan(HISTORY_TOKENS);
+  });
+});
+
+describe('a prompt', () => {
+  /** Whether a prompt that shares `shared` tokens with another one waits until that one is decoded. */
+  const waits = async ({ shared, length, group = 'a' }: { shared: number; length: number; group?: string }) => {
+    const { engine } = await openEngine({ maxSequences: 1 });
+    const prompts = new PromptsInProgress();
+    const sequence = engine.createSequence();
+    sequence.group = 'a';
+    prompts.begin(sequence, someTokens(length, 1), 100);
+    const tokens = Int32Array.of(...someTokens(shared, 1), 1, 1, 1);
+    const waiting = prompts.worthWaitingFor({ group, tokens, canTrim: true }, 100, 16);
+    prompts.end(sequence);
+    await waiting;
+    expect(prompts.worthWaitingFor({ group, tokens, canTrim: true }, 100, 16)).toBeUndefined();
+    return waiting !== undefined;
+  };
+
+  it('waits for another one only if the wait is not much longer than decoding the tokens that it saves', async () => {
+    expect(await waits({ shared: 200, length: 300 })).toBe(true);
+    expect(await waits({ shared: 200, length: 301 })).toBe(false);
+    expect(await waits({ shared: 115, length: 130 })).toBe(false);
+    expect(await waits({ shared: 200, length: 300, group: 'b' })).toBe(false);
   });
 });
