@@ -61,13 +61,9 @@ export class EngineContext {
     return this.model.slidingWindow > 0 && !this.info.fullSlidingWindow;
   }
 
-  /**
-   * Whether tokens at the end of a sequence can be removed. Recurrent memory does not support it. With a sliding window
-   * it is not possible either, because the older cells are gone.
-   */
+  /** See {@link ContextInfo.canTrim}. */
   get canTrim(): boolean {
-    const { recurrent, hybrid } = this.model;
-    return !recurrent && !hybrid && !this.hasWindow;
+    return this.info.canTrim;
   }
 
   /**

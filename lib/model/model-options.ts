@@ -91,8 +91,8 @@ export const MODEL = {
   /** Compute attention without storing the whole attention matrix. @default true, with `reproducible` false */
   flashAttention: boolean().optional(),
   /**
-   * Keep all cells of sliding-window layers, so that conversations can be trimmed. Cannot be combined with
-   * `reproducible`. @default false
+   * Keep all cells of sliding-window layers, so that conversations can be trimmed as long as they stay in the KV cache.
+   * Cannot be combined with `reproducible`. @default false
    */
   fullSlidingWindow: boolean().default(false),
   /**
