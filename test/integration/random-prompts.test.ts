@@ -258,7 +258,7 @@ describe.each(variants(LABS, ([title]) => REPRESENTATIVES.includes(title)))('wit
     const shared = { lab, counts, noise, logitsOf: await coldLogits(name) };
     await Promise.all(Array.from({ length: PROGRAMS }, (_unused, index) => new Program(shared, index).run()));
     await expectConsistent(lab.engine);
-    expect(counts.compared).toBeGreaterThan(steps);
+    expect(counts.compared).toBeGreaterThan(steps / 2);
     if (seed % 2 === 0) {
       lab.engine.discardSessions(); // the abandoned ones are still idle
     }
