@@ -1,8 +1,7 @@
 // `npm run bench:cache [-- --json] [--model FILE] [--rounds N] [--entries N]`: measures how long a session takes
 // to start from each source, with one cache entry and with many entries. Also measures how much a save delays a session
-// that runs at the same time. Each result is the median of its trials in milliseconds. The trials of all measures
-// alternate.
-// The baseline is llama.cpp alone (bench/native/baseline.cpp).
+// that runs at the same time. Each result is the median of its trials in milliseconds. The trials of all measurements
+// alternate. The baseline is llama.cpp alone (bench/native/baseline.cpp).
 
 import { execFile } from 'node:child_process';
 import { open, readdir, writeFile } from 'node:fs/promises';
@@ -88,8 +87,9 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
   };
 
   /**
-   * Returns three trials that each start the first session of a template: without the cache, without a save, and with a
-   * save. The time of the last two includes the creation of the session and the whole reply.
+   * Returns three trials. Each trial starts the first session of a template. `prefill` bypasses the template cache and
+   * measures only the start. `miss` caches the template only in memory. `missSaving` also saves the template to disk.
+   * `miss` and `missSaving` measure the start of the session and its whole reply.
    */
   async function missesOf(without, withSaving) {
     let trial = 0;

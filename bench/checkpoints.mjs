@@ -3,10 +3,14 @@
 //   npm run bench:checkpoints [-- --json] [--model FILE] [--rounds N] [--history N] [--message N] [--opening N]
 //
 // A sequence holds a history. The benchmark prefills a message and the opening of the reply after that history: once in
-// one piece, and once in two pieces with a cut between message and opening. It also captures a checkpoint at the cut: what
-// cannot be trimmed of the state, or the whole state if the memory of the model can be trimmed. All times are processor
-// time of one thread, so that other programs do not affect them. The trials of all measures alternate in one run. The
-// results are medians.
+// one piece, and once in two pieces with a cut between message and opening. For comparison, the benchmark also prefills
+// a single token at the cut.
+//
+// The benchmark also captures a checkpoint at the cut. If the model's memory can be trimmed, the checkpoint is the
+// whole state. Otherwise the checkpoint is only the part of the state that cannot be trimmed.
+//
+// All times are processor time of one thread, so that other programs do not affect the results. The trials of all
+// measurements alternate in one run. The results are medians.
 
 import { basename } from 'node:path';
 import { systemPrompt } from '../scripts/demo/template.mjs';
@@ -70,7 +74,7 @@ function report({ model, history, message, opening, wholeMs, cutMs, captureMs, t
   return [
     `${model}: a history of ${history} tokens, a message of ${message}, an opening of ${opening}; times of one thread`,
     `prefill in one piece ${wholeMs.toFixed(2)} ms, in two pieces ${cutMs.toFixed(2)} ms, of one token ${tokenMs.toFixed(2)} ms`,
-    `capture of a checkpoint of ${(bytes / 1e6).toFixed(3)} MB ${captureMs.toFixed(2)} ms`,
+    `capture of a checkpoint ${captureMs.toFixed(2)} ms, its size is ${(bytes / 1e6).toFixed(3)} MB`,
     `the whole state of the history has ${(stateBytes / 1e6).toFixed(3)} MB`,
     '',
   ].join('\n');

@@ -1,6 +1,6 @@
 // `npm run bench:prebuilt [-- --json] [--model FILE] [--rounds N] [--tokens N]`: compares the prebuilt addon with the
-// addon compiled for this machine. Prefill and decode are in tokens per second. Each addon runs in a separate process,
-// and their trials alternate in one run.
+// addon compiled for this machine. Prints the rates of prefill and decode in tokens per second. Each addon runs in a
+// separate process. The trials of the two processes alternate in one run.
 
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -59,8 +59,9 @@ async function main() {
     options: {
       json: { type: 'boolean' },
       model: { type: 'string' },
-      // An even number, so that both orders run equally often. A decode step takes about 7 ms. With fewer rounds, the
-      // noise of a virtual machine would be larger than the measured difference.
+      // `interleave` reverses the order of the trials in every second round. With an even number of rounds, both orders
+      // run equally often. A decode step takes about 7 ms. With fewer than 24 rounds, the noise of a virtual machine
+      // would be larger than the measured difference.
       rounds: { type: 'string', default: '24' },
       tokens: { type: 'string', default: '512' },
     },
@@ -110,7 +111,10 @@ function report({ model, rounds, threads, cpuModule, prefill, decode }) {
   );
 }
 
-/** The child process: loads the model, then replies to the name of each measure with its duration in milliseconds. */
+/**
+ * Runs in the child process. Loads the model. Then receives names of measures, and answers each name with the
+ * milliseconds that the measured work took.
+ */
 async function runChild(modelPath, tokenCount) {
   const { Model, systemInfo } = await import('llama-headstart/native');
   const threads = availableParallelism();

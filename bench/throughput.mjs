@@ -1,6 +1,6 @@
 // `npm run bench:throughput [-- --json] [--model FILE] [--rounds N] [--steps N] [--tokens N] [--layout unified|split]`:
 // compares continuous batching with a native loop over llama.cpp that has the same libraries, threads, prompt, KV
-// layout and greedy sampling. Measures tokens per second in 1 to 32 sequences that share a template. Results are
+// layout and greedy sampling. Measures tokens per second in 1 to 32 sequences that hold the same prompt. Results are
 // medians of alternating trials in one run.
 //
 // For this package, the benchmark runs one asynchronous loop per sequence. Each loop asks the engine for the next token
@@ -9,8 +9,8 @@
 //
 // `jsMs` is the time in which the JavaScript thread does not wait for events (`performance.eventLoopUtilization`), per
 // sequence and step. `jsMs` includes the time in which the thread is ready to run but llama.cpp's threads use all
-// cores. `jsCpuMs` is the thread's processor time per sequence and step. `bare` has both values for a loop that only
-// calls `decode` of the native context for one sequence.
+// cores. `jsCpuMs` is the thread's processor time per sequence and step. `bare` has `jsMs` and `jsCpuMs` of a loop that
+// only calls `decode` of the native context for one sequence.
 
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
@@ -138,7 +138,8 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
 
 /**
  * Streams `count` sessions. Returns the milliseconds in which each session generates `steps` tokens. The measurement
- * starts when every session has its first token. Tokens that some sessions generate earlier are not counted.
+ * starts when every session has its first token. By then, some sessions have generated more tokens, which the
+ * measurement misses. The result is scaled to the full number of tokens.
  */
 async function streamSessions(agent, count, steps, { subscribe, onShare }) {
   const streams = [];

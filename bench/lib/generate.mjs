@@ -16,8 +16,8 @@ export async function leaseAll(engine) {
 }
 
 /**
- * Empties all sequences, then restores `state` into the first `width` of them. With `shared`, all of them use the same KV
- * cells; otherwise each has its own copy.
+ * Empties all sequences, then restores `state` into the first `width` sequences. If `shared` is true, these sequences
+ * share the same KV cells. Otherwise each sequence has its own copy.
  *
  * @param {readonly import('llama-headstart/internal').Sequence[]} sequences
  * @param {import('llama-headstart/native').SequenceState} state

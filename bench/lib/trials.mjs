@@ -8,7 +8,7 @@ export function median(values) {
 }
 
 /**
- * Runs every measure once per round. In front of these rounds, runs a warm-up round whose results are dropped.
+ * Runs every measure once per round. A warm-up round runs first, and its results are dropped.
  *
  * @param {number} rounds
  * @param {Record<string, () => Promise<number>>} measures by name; each returns milliseconds
@@ -25,7 +25,7 @@ export async function interleave(rounds, measures, onProgress) {
  * @param {number} rounds
  * @param {Record<string, () => Promise<number>>} measures
  * @param {(fraction: number, detail: string) => void} [onProgress]
- * @param {number} [warmUpRounds] the number of additional rounds that run first and whose results are dropped
+ * @param {number} [warmUpRounds] the number of additional rounds that run first; their results are dropped
  * @returns {Promise<Record<string, number[]>>}
  */
 export async function trials(rounds, measures, onProgress = () => {}, warmUpRounds = 1) {
