@@ -65,8 +65,8 @@ async function modelReport(source) {
     const metadata = model.metadata();
     const { architecture, ropeType } = model.info;
     await model.close();
-    // The training length comes from the metadata. llama.cpp does not set it in `model.info` if it loads only the
-    // vocabulary.
+    // The training length comes from the metadata, because llama.cpp leaves `model.info.trainContextSize` unset if
+    // `vocabularyOnly` is true.
     const trainContextSize = Number(metadata[`${architecture}.context_length`] ?? 0);
     const advice = ropeAdvice({ architecture, ropeType, trainContextSize }, metadata, 'contextSize') ?? null;
     const ropeScaling = metadata[`${architecture}.rope.scaling.type`] ?? null;

@@ -1,5 +1,5 @@
 // A lock for builds. The lock is a file that contains the id of the building process. This module does not use
-// `flock()`, because calling `flock()` needs the addon. If the building process dies, the lock file remains. The next
+// `flock()`, because only the addon could call `flock()`. If the building process dies, the lock file remains. The next
 // build detects that the process no longer exists, and takes over the lock.
 
 import { rmSync, writeFileSync } from 'node:fs';

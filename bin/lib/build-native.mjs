@@ -103,7 +103,7 @@ async function compile(directory, config, target, options) {
   const { cross, onProgress = () => {} } = options;
   const logFile = join(directory, 'build.log');
   const log = createWriteStream(logFile);
-  log.on('error', () => {}); // not reported here: if the disk is full, the compiler reports that, too
+  log.on('error', () => {}); // ignored, because the compiler also reports a full disk
   let compiled = 0;
   const cmake = async (/** @type {[string, string[]]} */ [command, args]) => {
     const result = await run(command, args, {
@@ -169,9 +169,9 @@ const configuredFor = (args, env) =>
   `${JSON.stringify({ root, args, compilers: COMPILER_VARIABLES.map((name) => env[name] ?? null) })}\n`;
 
 /**
- * Returns whether the settings of a build directory changed. If they changed, this function removes CMake's cache.
- * Otherwise CMake would keep the first compiler that it found, even if that compiler failed. This function need not
- * compare the CMakeLists files, because CMake detects their changes.
+ * Returns whether the settings of a build directory changed. If they changed, this function removes CMake's cache,
+ * because a cache makes CMake keep the first compiler that it found, even if that compiler failed. This function need
+ * not compare the CMakeLists files, because CMake detects their changes.
  * @param {string} directory
  * @param {string} wanted the result of `configuredFor`
  */

@@ -3,7 +3,7 @@
 
 import { run } from './run.mjs';
 
-/** The oldest tools that can compile llama.cpp, which uses C++17 with <filesystem>, and C++17 in CUDA. */
+/** The oldest tools that can compile llama.cpp. Its sources use C++17 with <filesystem>, and C++17 in CUDA code. */
 const MINIMUM = { cmake: [3, 21], gcc: 9, clang: 10, cuda: [11, 7] };
 
 const INSTALL_HINT =

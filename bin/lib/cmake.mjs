@@ -23,7 +23,8 @@ export function cmakeJs() {
   if (!existsSync(program)) return undefined;
   return (directory, config) => {
     const common = ['--out', directory, '--config', config];
-    // `build` also needs the settings. Without them cmake-js would configure the build again with its defaults.
+    // `build` also needs the settings. Without the settings, cmake-js would configure the build again with the defaults
+    // of cmake-js.
     let definitions = /** @type {string[]} */ ([]);
     return {
       async configure(settings) {
@@ -56,7 +57,8 @@ export const plainCMake = (directory, config) => ({
 });
 
 /**
- * @returns {Promise<string[]>} arguments that select ninja if it is installed, else make; on Windows CMake's default
+ * @returns {Promise<string[]>} arguments that select ninja if it is installed, otherwise make; empty on Windows, so
+ *   that CMake selects its default generator
  */
 async function generator() {
   if (process.platform === 'win32') return [];

@@ -98,7 +98,7 @@ function start(command, args, { cwd = root, env, inherit = false, idleTimeoutMs 
 
 /**
  * @param {import('node:child_process').ChildProcess} child
- * @param {boolean} hasGroup whether it has its own process group
+ * @param {boolean} hasGroup whether the child process has its own process group
  */
 function stopChild(child, hasGroup) {
   try {
