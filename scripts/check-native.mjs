@@ -1,5 +1,6 @@
-// `npm run check:native`: runs clang-tidy on the C++ sources that differ from main. With `-- --all`, checks all
-// sources. clang-tidy needs the compile_commands.json of a build.
+// `npm run check:native`: runs clang-tidy on the C++ sources in native/ that differ from main, and on the sources that
+// include a changed header. With `-- --all`, checks all sources in native/. clang-tidy needs the compile_commands.json
+// of a build.
 
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -24,7 +25,7 @@ async function compiledSources() {
   return new Set(commands.map(({ file }) => file.slice(root.length + 1)));
 }
 
-/** Returns the files that differ from the commit at which this branch left main, including files not yet committed. */
+/** Returns the files in native/ that differ from the merge base with main, including files that are not committed. */
 async function changedFiles() {
   const { stdout: base } = await mustRun('git', ['merge-base', 'HEAD', await mainBranch()]);
   const { stdout: changed } = await mustRun('git', [

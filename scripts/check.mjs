@@ -1,5 +1,6 @@
-// `npm run check`: runs all checks that need neither a compiler nor a model. The first run downloads npm's packages and
-// a Python wheel with clang-format. The checks run in parallel. The output of a check appears when the check has ended.
+// `npm run check`: runs all checks that need neither a compiler nor a model. The first run downloads the npm packages
+// and a Python wheel with clang-format. The checks run in parallel. The output of a check appears when the check has
+// ended.
 
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';

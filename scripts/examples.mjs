@@ -11,7 +11,7 @@ import { setup } from './setup.mjs';
 /** The directory is inside the package, so that an import of `llama-headstart` resolves to this package's dist. */
 const compiled = join(root, '.build', 'examples');
 
-/** Programs that an example starts. This script compiles them but does not run them as examples. */
+/** Programs that an example starts. This script compiles these programs, but the example runs them. */
 const HELPERS = ['mcp-server'];
 
 /**

@@ -1,8 +1,8 @@
 // Downloads the real models: SmolLM2-135M-Instruct (98 MB, Apache-2.0) for the demo and the integration tests, and
 // TinyLlama-1.1B-Chat in IQ2_XXS (323 MB, Apache-2.0) for `npm run test:reproducible`.
 //
-// The models are stored outside the repository, so that each is downloaded once. This script accepts a file only if the
-// file has the expected SHA-256.
+// The models are stored outside the repository, so that each model is downloaded once. This script accepts a file only
+// if the file has the expected SHA-256.
 
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
@@ -205,7 +205,7 @@ async function verify(path, { bytes, sha256 }) {
   if (actual !== sha256) throw new Error(`expected SHA-256 ${sha256}, got ${actual}`);
 }
 
-/** Returns a text that identifies a verified file. Hashing 98 MB at each start instead would take too long. */
+/** Returns a text that identifies a verified file. Comparing this text is much faster than hashing the file again. */
 const stampOf = async (/** @type {string} */ path, /** @type {RealModel} */ { sha256 }) => {
   const { size, mtimeMs } = await stat(path);
   return `${sha256} ${size} ${mtimeMs}\n`;

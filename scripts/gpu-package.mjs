@@ -95,7 +95,10 @@ async function writePackage(gpu, module) {
   return { directory, bytes: (await stat(join(directory, file))).size };
 }
 
-/** Returns the glibc that a module needs: the version of the build machine or a newer one. Empty for another libc. */
+/**
+ * Returns the glibc that the module needs: the build machine's version or a newer one. Returns an empty list if the
+ * build machine has another libc.
+ */
 function libc() {
   const { header } = /** @type {{ header: { glibcVersionRuntime?: string } }} */ (process.report.getReport());
   return header.glibcVersionRuntime ? [`glibc ${header.glibcVersionRuntime} or newer`] : [];

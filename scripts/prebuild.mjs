@@ -4,7 +4,8 @@
 //
 // Any Linux machine can build the Linux binaries (for glibc 2.28 or newer), because zig cross-compiles them. This
 // script stores these binaries in the user's cache, so that no clone compiles the same sources again. `--again`
-// compiles them in any case. The binaries for another operating system must be built on that system.
+// compiles the sources even if the cache has their binaries. The binaries for another operating system must be built on
+// that system.
 
 import { existsSync } from 'node:fs';
 import { cp, readdir, rm, stat } from 'node:fs/promises';
@@ -75,7 +76,11 @@ async function compileInto(platform, empty) {
   for (const name of names) await cp(join(directory, name), join(empty, name));
 }
 
-/** Removes a platform's cached binaries of other sources. @param {string} platform @param {string} current kept name */
+/**
+ * Removes a platform's cached binaries of other sources.
+ * @param {string} platform
+ * @param {string} current the name to keep
+ */
 async function removeOlder(platform, current) {
   const names = (await readdir(toolsDirectory())).filter((name) => name.startsWith(`prebuilt-${platform}-`));
   for (const name of names.filter((name) => name !== current))
@@ -117,7 +122,7 @@ async function compile(platform) {
 const isForMusl = (/** @type {string} */ name) => /\bmusl\b/.test(name);
 
 /**
- * Removes the binaries for this machine's libc. The directory also contains the binaries for the other libc.
+ * Removes the binaries for this machine's libc. Keeps the binaries for the other libc in the same directory.
  * @param {string} directory
  */
 async function removeLibc(directory) {

@@ -16,7 +16,7 @@ const MINIMUM_NODE = [20, 19];
  * @typedef {object} SetupOptions
  * @property {boolean} [model] download SmolLM2
  * @property {boolean} [microModels] generate the micro models
- * @property {boolean} [quiet] print nothing about steps that were not needed
+ * @property {boolean} [quiet] print nothing about steps that take less than a second
  *
  * @typedef {object} SetupResult
  * @property {{ path: string, name: string, source: string } | null} model null if not requested or if no source could
@@ -81,7 +81,9 @@ export async function ensureDependencies({ quiet = false } = {}) {
   });
 }
 
-/** Compiles lib/ only if a source is newer than its compiled file, because tsc always takes seconds. */
+/**
+ * Compiles lib/ only if a source or a tsconfig file is newer than a compiled file, because tsc always takes seconds.
+ */
 async function buildTypeScript() {
   const sources = (await readdir(join(root, 'lib'), { recursive: true })).filter((name) => name.endsWith('.ts'));
   const configured = await newest([join(root, 'tsconfig.json'), join(root, 'tsconfig.build.json')]);

@@ -1,10 +1,10 @@
-// `npm run test:package [-- --no-arm64] [-- vitest arguments]`: packs the package, installs the tarball in empty
-// projects, and tests the installed package. Prints the installed files, the sizes, and the reason of each skipped
-// test.
+// `npm run test:package [-- --prebuilt] [-- --no-arm64] [-- vitest arguments]`: packs the package, installs the tarball
+// in empty projects, and tests the installed package. Prints the installed files, the sizes, and the reason of each
+// skipped test.
 //
 // On Linux x64 the package also contains binaries for arm64, which the tests run in an emulator. All clones share these
-// binaries, so they are compiled only once. `--no-arm64` packs and tests the package without them. `--prebuilt`
-// compiles nothing and uses the binaries that are already in prebuilds/.
+// binaries, so they are compiled only once. `--no-arm64` packs and tests the package without binaries for arm64.
+// `--prebuilt` compiles nothing and uses the binaries that are already in prebuilds/.
 
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,6 @@
 // `npm run update:llama -- v0.6.0 [--commit SHA] [--npm node-llama-cpp@X.Y.Z] [--no-tests]`: updates the llama.cpp pin:
 // the commit of the submodule, the npm package that contains the same tree, and the tree's hash. Then downloads the
-// tree, compiles it, and runs the checks and tests.
+// tree and runs `npm run check` and `npm test`, which compiles the tree. `--no-tests` skips these two commands.
 //
 // The commit in the npm package's bundle is not the upstream commit. Therefore this script asks the upstream repository
 // for the commit of the tag. If that repository cannot be reached, pass the commit with `--commit`. The version in the

@@ -40,8 +40,8 @@ export async function ensureCuda(onProgress = () => {}) {
 }
 
 /**
- * Adds executable bits, lib64, and library names without a version. A compiler needs them, but the Python packages lack
- * them, because they are meant for running programs.
+ * Adds executable bits, lib64, and library names without a version. The compiler needs these additions. The Python
+ * packages lack them, because the packages are meant for running compiled programs.
  * @param {string} directory
  */
 async function completeToolkit(directory) {

@@ -1,4 +1,5 @@
-// Downloads emulators of other CPUs for tests. They come from Debian packages, which are unpacked but not installed.
+// Downloads emulators of other CPUs for tests. The emulators come from Debian packages, which are unpacked but not
+// installed.
 
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-// prebuildify runs this program in place of node-gyp. It compiles the portable addon for the platform in
+// prebuildify runs this program in place of node-gyp. The program compiles the portable addon for the platform in
 // PREBUILD_PLATFORM and PREBUILD_ARCH, into build/Release of the current directory.
 
 import { join } from 'node:path';

@@ -32,7 +32,7 @@ export async function downloadWheel(requirement, work, { onBytes = () => {}, pla
         if (!wheel) throw new Error(`pip succeeded but left no wheel of ${requirement} in ${wheels}`);
         return join(wheels, wheel);
       }
-      // The error message quotes the first pip that exists, not a "command not found" of the other commands.
+      // The error message quotes the output of the first command that exists.
       if (result.code !== 127 && output === '') output = result.output;
     }
     throw new Error(output ? `\`pip download\` failed${quoteTail(output, 3)}` : 'neither python3 nor pip is installed');

@@ -1,5 +1,6 @@
-// Downloads `zig c++`, the C++ compiler of prebuilt binaries, as a Python package. It has the symbol versions of every
-// glibc and the headers of every target, so that any Linux machine can build for another platform.
+// Downloads `zig c++`, the C++ compiler of prebuilt binaries, as a Python package. The compiler contains the
+// symbol versions of every glibc and the headers of every target, so that any Linux machine can build for another
+// platform.
 
 import { chmod, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -35,8 +36,8 @@ export async function ensureZig(onProgress = () => {}) {
 }
 
 /**
- * Writes a CMake toolchain file for a platform. CMake and ccache expect a compiler without arguments, so a small script
- * runs `zig c++` with its arguments.
+ * Writes a CMake toolchain file for a platform. CMake and ccache expect the path of a compiler without arguments.
+ * Therefore a small script per tool runs zig with the arguments of that tool, such as `c++ -target ...`.
  * @param {string} zig path of the zig program
  * @param {keyof typeof TARGETS} platform
  * @returns {Promise<{ name: string, toolchain: string, env: NodeJS.ProcessEnv }>} the `cross` option of `buildNative`
@@ -72,7 +73,7 @@ export async function zigToolchain(zig, platform) {
   };
 }
 
-// The script translates compiler flags for zig. zig does not know ARM architectures, only CPU features:
+// The small script translates compiler flags for zig. zig does not know ARM architectures, only CPU features:
 // "armv8.2-a+dotprod+fp16" becomes "generic+v8_2a+dotprod+fullfp16". Since clang 20, 512-bit registers are a separate
 // feature of AVX-512 (evex512).
 const wrapper = (/** @type {string} */ zig, /** @type {string} */ command) => `#!/bin/sh
