@@ -10,7 +10,7 @@ export const sources = [
   { find: /^llama-headstart\/internal$/, replacement: lib('internal.ts') },
 ];
 
-/** Micro models compute on one thread. By default Vitest leaves one core unused: half of a machine with two cores. */
+/** Micro models compute on one thread. By default Vitest leaves one core unused, which can be half of a machine. */
 const ONE_PER_CORE = { maxWorkers: '100%', sequence: { groupOrder: 0 } };
 
 /**
