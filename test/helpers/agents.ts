@@ -125,7 +125,7 @@ export async function replies(session: Session, messages: string[], maxTokens = 
   return texts;
 }
 
-/** Returns the fields of a reply that are the same in two equal runs: all except the times. */
+/** Returns fields of a reply that must be equal if two sessions make the same reply. The times may differ. */
 export function withoutTimes({ text, finishReason, usage }: Reply) {
   return { text, finishReason, inputTokens: usage.inputTokens, outputTokens: usage.outputTokens };
 }

@@ -37,7 +37,10 @@ const lazy = (type: 'pattern' | 'patternFull' | 'word', value: string) => ({
   grammarTriggers: [{ type, value }],
 });
 
-/** Options that the package must refuse: a description, the options, and the expected code. Many have a wrong type. */
+/**
+ * Options that the package must refuse: a description, the options, and the expected code. Many values have a wrong
+ * type.
+ */
 export const BAD_OPTIONS: [string, unknown, string][] = [
   ...[
     'temperature',

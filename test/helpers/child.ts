@@ -34,8 +34,8 @@ function hashLogits(): string[] {
 }
 
 /**
- * Runs one session. Returns the report of its start, its replies to `messages`, and the cache's statistics before and
- * after.
+ * Runs one session. Returns the report of its start, its replies to `messages`, the hashes of the replies' logits, and
+ * the cache's statistics before and after the session.
  */
 async function agent(input: {
   options: AgentOptions;

@@ -40,7 +40,7 @@ export function withChatTemplate(file: Buffer, chatTemplate: string): Buffer {
 /**
  * Adds metadata pairs, and one more pair as padding that keeps the tensors aligned.
  *
- * @param grown how many bytes longer the part in front of the tensors is than in the original, including `pairs`
+ * @param grown the number of bytes that the change adds to the part in front of the tensors, including `pairs`
  */
 function withPairs(file: Buffer, pairs: readonly Buffer[], grown: number): Buffer {
   const padding = (length: number) => Buffer.concat([text('padding'), u32(STRING), text('x'.repeat(length))]);

@@ -17,7 +17,8 @@ const ESCAPES: Record<string, string> = { n: '\n', r: '\r', t: '\t' };
 const HEX_DIGITS: Record<string, number> = { x: 2, u: 4, U: 8 };
 
 /**
- * In a large set, the walk chooses only these characters: those of markup, JSON and Python literals, and some others.
+ * If a character set allows some of these characters, the walk chooses one of them. They are the characters of markup,
+ * JSON and Python literals, and some others.
  */
 const CHARACTERS = Array.from('ab {}[]()<>/|"\'\\:,=.-_\n\t5é🚲', (each) => each.codePointAt(0) as number);
 

@@ -12,8 +12,9 @@ import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
 
 /**
- * The faults of one response. A field that is not set has no effect. The API uses `headers` and `body` only if `status`
- * is set, closes the connection at once if `dropAfter` is set, and ignores the other fields.
+ * The faults of one response. A field that is not set has no effect. Downloads support all fields. The API supports
+ * only `status` with `headers` and `body`, and `dropAfter`. If `dropAfter` is set, the API closes the connection at
+ * once.
  */
 export interface Fault {
   status?: number;
@@ -45,7 +46,7 @@ export class FakeHub {
   readonly faults: Fault[] = [];
   /** Each request to the API removes the first fault from this list and applies it. */
   readonly apiFaults: Fault[] = [];
-  /** If this token is set, a request without it gets the status 401. */
+  /** If this token is set, a request to the API without this token gets the status 401. */
   token: string | undefined;
   pageSize = 1000;
   baseModel: string | undefined;
@@ -172,7 +173,7 @@ export class FakeHub {
     }
     response.write(body.subarray(0, cut), () => {
       if (fault.dropAfter !== undefined) {
-        setTimeout(() => response.destroy(), 20); // usually the client receives the bytes first
+        setTimeout(() => response.destroy(), 20); // in this time, the client usually receives the bytes
       }
     });
   }

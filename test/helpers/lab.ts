@@ -130,7 +130,7 @@ export class Lab {
     }
   }
 
-  /** Loads a template into a sequence without a message, to fill the cache. */
+  /** Loads a template into an unused sequence, to fill the cache. Prefills no message. */
   async start(template: Int32Array, options?: StartOptions): Promise<StartReport> {
     return (await this.run(template, new Int32Array(), 0, options)).report;
   }

@@ -7,8 +7,8 @@ import { microModel } from './models.js';
 const NEWLINE = 10;
 
 /**
- * Returns sampling options with which a micro model first writes `text` and then ends its reply if it may. All tokens
- * of `text` must differ.
+ * Returns sampling options with which a micro model first writes `text` and then ends its reply, unless a grammar
+ * forbids the end. All tokens of `text` must differ.
  */
 export async function likelyText(text: string): Promise<SamplingOptions> {
   const model = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
@@ -18,8 +18,8 @@ export async function likelyText(text: string): Promise<SamplingOptions> {
 }
 
 /**
- * Returns sampling options with which a micro model calls a tool in the Hermes format and then ends its reply. The
- * model makes several calls if it may.
+ * Returns sampling options with which a micro model calls a tool in the Hermes format and then ends its reply. If the
+ * turn allows several calls, the model makes several calls.
  */
 export async function likelyCalls(): Promise<SamplingOptions> {
   const likely = await likelyText('<tool_call>');

@@ -7,7 +7,7 @@ import { seededRandom } from './native.js';
 export interface LoraFile {
   /** @default 2 */
   rank?: number;
-  /** Length of a row of the adapted weight. @default that of `dense` */
+  /** Length of a row of the adapted weight. @default the parameter `embedding` of {@link writeLora} */
   inputs?: number;
   outputs?: number;
   /** The adapted weight. @default 'blk.0.attn_q.weight' */

@@ -1,5 +1,5 @@
 // A vocabulary in which the markup of all chat templates of llama.cpp consists of control tokens, as in the vocabularies
-// of their own models.
+// of the models that use these templates.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -9,7 +9,10 @@ import { microModel } from './models.js';
 
 export const REPO = 'makers/tiny-GGUF';
 export const retryConfig = { initialDelayMs: 1, maxDelayMs: 5 };
-/** Only for servers that stall on purpose. On a slow machine, other downloads may wait longer than this limit. */
+/**
+ * Retries for servers that stall on purpose. On a slow machine, a download from any other server may wait longer than
+ * this limit.
+ */
 export const shortStall = { ...retryConfig, stallTimeoutMs: 300 };
 
 /** The contents of two different model files. */

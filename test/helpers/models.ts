@@ -32,8 +32,8 @@ export function microModel(name: MicroModelName): string {
 }
 
 /**
- * Returns the path of the real model, which the variable LLAMA_HEADSTART_TEST_MODEL contains. If the variable is not
- * set, returns undefined. Tests of a real model are then skipped.
+ * Returns the path of the real model from the environment variable LLAMA_HEADSTART_TEST_MODEL. Returns undefined if the
+ * variable is not set. Tests of a real model are then skipped.
  */
 export function testModel(): string | undefined {
   const path = process.env.LLAMA_HEADSTART_TEST_MODEL;

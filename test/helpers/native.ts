@@ -105,7 +105,7 @@ export function differences(actual: readonly Float32Array[], expected: readonly 
   });
 }
 
-/** The largest difference between logits of the same step. */
+/** Returns the largest difference between two logits of the same step and token. */
 export function largestDifference(actual: readonly Float32Array[], expected: readonly Float32Array[]): number {
   const differencesOf = (row: Float32Array, other: Float32Array = new Float32Array()) =>
     Array.from(row, (value, at) => Math.abs(value - (other[at] ?? Number.NaN)));

@@ -20,7 +20,7 @@ const overHttp =
   (type: Parameters<typeof serveOddHttp>[1]): Serve =>
   async (answers) => ({ type: 'http', name: 'odd', url: (await serveOddHttp(answers, type)).url });
 
-/** This transport starts faster than the others. */
+/** This transport starts faster than the other transports. */
 export const overHttpJson = overHttp('application/json');
 
 export const TRANSPORTS: readonly [where: string, serve: Serve][] = [

@@ -42,7 +42,7 @@ export function leaseMany(engine: Engine, count: number): Promise<Sequence[]> {
   return Promise.all(Array.from({ length: count }, () => leaseBusy(engine)));
 }
 
-/** Decodes `prompt` in an empty sequence, and generates `steps` greedy tokens. By default a new sequence. */
+/** Decodes `prompt` and generates `steps` greedy tokens in the empty sequence `target`, by default a new sequence. */
 export async function generate(
   engine: Engine,
   prompt: Int32Array,

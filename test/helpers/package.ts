@@ -135,8 +135,8 @@ export class Project {
   }
 
   /**
-   * The installed command as a file that Node.js can run. On Windows the command is a shell script. There this is the
-   * program that the script runs.
+   * The installed command as a file that Node.js can run. On Windows the command is a shell script, so this is the path
+   * of the program that the script runs.
    */
   get bin(): string {
     return process.platform === 'win32'

@@ -48,7 +48,7 @@ export interface SessionHistory {
 }
 
 /**
- * Error codes that depend on timing. A call with such an error leaves the conversation unchanged, so it is not
+ * Error codes that depend on timing. A call with such an error leaves the conversation unchanged, so the call is not
  * recorded.
  */
 const TIMING_CODES = new Set(['ABORTED', 'CLOSED']);

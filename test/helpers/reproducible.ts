@@ -119,7 +119,7 @@ export interface ConcurrentRun {
   savedBytes: number;
 }
 
-/** Runs one turn of all sessions at the same time, then the next turn. Waiting sessions lose their KV cells. */
+/** Runs one turn of all sessions at the same time, then the next turn. Sessions that wait may lose their KV cells. */
 export async function runConcurrently(
   agent: AgentServer,
   count: number,

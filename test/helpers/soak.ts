@@ -2,14 +2,14 @@
 // That command runs test/soak and every test file that imports this file.
 import { appendFileSync } from 'node:fs';
 
-/** The number of repetitions: `full` in `npm run test:soak`, else `few`. */
+/** Returns the number of repetitions: `full` in `npm run test:soak`, else `few`. */
 export function rounds(few: number, full: number): number {
   return process.env.LLAMA_HEADSTART_SOAK ? full : few;
 }
 
 /**
- * The variants that a test runs: all of them in `npm run test:soak`, else only those that `isRepresentative` selects. These
- * must include each kind at least once.
+ * Returns the variants that a test runs: all variants in `npm run test:soak`, else only the variants that
+ * `isRepresentative` selects. The selected variants must include each kind at least once.
  */
 export function variants<T>(all: readonly T[], isRepresentative: (variant: T, index: number) => boolean): T[] {
   return all.filter((variant, index) => rounds(0, 1) === 1 || isRepresentative(variant, index));
@@ -36,7 +36,7 @@ export class Tally {
     }
   }
 
-  /** Reports the counts and returns the failures. A test expects them to be empty. */
+  /** Reports the counts and returns the failures. A test expects an empty list. */
   done(): string[] {
     const file = process.env.LLAMA_HEADSTART_SOAK_REPORT;
     if (file) {
