@@ -37,7 +37,7 @@ async function ask(agent: AgentServer, templateCache = true): Promise<string> {
   }
 }
 
-/** A cache directory into which another process has saved the template. */
+/** Makes a cache directory into which another process has saved the template. */
 async function savedTemplate() {
   const directory = await temporaryDirectory();
   const input = { options: options(directory), messages: [QUESTION], maxTokens: MAX_TOKENS };
@@ -97,7 +97,7 @@ describe.skipIf(model === undefined)(title, () => {
     expect(agent.getTemplateCacheStats()).toMatchObject({ hits: 1, misses: 0, hitRate: 1 });
   });
 
-  it('describes tools in the system message, because its chat template does not describe them', async () => {
+  it('describes tools in the system message if the chat template does not describe tools', async () => {
     const agent = await startAgent(null);
     const [withTools, without] = [await agent.createSession(), await agent.createSession({ tools: [] })];
     expect(withTools.report.templateTokens - without.report.templateTokens).toBeGreaterThan(100);
@@ -105,7 +105,7 @@ describe.skipIf(model === undefined)(title, () => {
     expect(usage.cachedInputTokens).toBe(withTools.report.templateTokens);
   });
 
-  it('streams only whole characters, and omits a character that `maxTokens` cuts in two', async () => {
+  it('streams only whole characters, and omits a character that `maxTokens` cuts off', async () => {
     const agent = await startAgent(null);
     const session = await agent.createSession({ systemPrompt: 'You repeat what the user says.', tools: [] });
     const pieces: string[] = [];

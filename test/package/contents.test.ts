@@ -36,7 +36,7 @@ describe('the tarball', () => {
     expect(unexpected.map(({ path }) => path)).toEqual([]);
   });
 
-  it('stays below the size limits of each part and of the whole', () => {
+  it('stays below the size limits of each part and of the whole tarball', () => {
     const { files, bytes } = tarball();
     for (const { name, pattern, maxBytes } of PARTS) {
       const size = files.filter(({ path }) => pattern.test(path)).reduce((sum, file) => sum + file.size, 0);
@@ -64,7 +64,7 @@ describe('the tarball', () => {
     expect(code).toBe(0);
   });
 
-  it('has types that TypeScript finds when an ES module imports the package (attw)', async () => {
+  it('has types that TypeScript finds when an ES module imports the package', async () => {
     const { code, stdout } = await runProgram(
       process.execPath,
       [

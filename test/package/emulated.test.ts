@@ -1,5 +1,5 @@
-// Tests the package on emulated CPUs: older x86-64 generations and arm64. docs/guide/building.md lists the CPUs that
-// cannot be emulated.
+// Tests the package on emulated CPUs: older x86-64 generations and arm64. docs/guide/building.md says which CPU
+// modules were tested in an emulator.
 import { readdirSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -87,7 +87,7 @@ describe.skipIf(emulators === null)('under emulation', () => {
       report(`  qemu-aarch64 -cpu ${cpu}: loads ${cpuModule}, warm logits equal cold logits`);
     });
 
-    it('starts warm with every module', async () => {
+    it('starts warm with every CPU module', async () => {
       const modules = readdirSync(join(project.installed, 'prebuilds', 'linux-arm64')).flatMap(
         (name) => /^headstart-ggml-cpu-(.*)\.so$/.exec(name)?.[1] ?? [],
       );

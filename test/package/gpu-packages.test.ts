@@ -10,7 +10,10 @@ import { megabytes, moduleFile, Project, platformName, prebuildsName, report, ro
 const SYSTEM_INFO = `import('llama-headstart/native').then((m) => console.log(JSON.stringify(m.systemInfo())), (e) => console.log(e.code, e.message))`;
 const select = (gpu: string) =>
   `import('llama-headstart/native').then((m) => { m.selectGpu(${gpu}); console.log('selected', m.systemInfo().gpu); }).catch((e) => console.log(e.code, e.message))`;
-/** The main thread selects the GPU `first`, and a worker selects `second`. Each prints the GPU that it computes on. */
+/**
+ * Returns a program in which the main thread selects the GPU `first` and a worker selects the GPU `second`. Each thread
+ * prints the GPU that the thread computes on.
+ */
 const selectInWorker = (first: string, second: string) => `
   const { Worker } = require('node:worker_threads');
   import('llama-headstart/native').then((m) => {
@@ -135,7 +138,7 @@ describe.skipIf(!isLinux)('a GPU package', () => {
         ),
       /^it finds no GPU/,
     ],
-  ])('whose module %s causes a warning, and an error if the program selects its GPU', async (_, damage, reason) => {
+  ])('whose module %s causes a warning, and an error if the program selects that GPU', async (_, damage, reason) => {
     await damage();
     const auto = await project.run(process.execPath, ['-e', SYSTEM_INFO]);
     const { gpu, supportsGpuOffload, devices } = JSON.parse(auto.stdout);
@@ -154,7 +157,7 @@ describe.skipIf(!isLinux)('a GPU package', () => {
     expect(await project.node(['-e', script])).toBe('1\n');
   });
 
-  it("is not used if the user's cache has a build, unless the program selects the GPU", async () => {
+  it("is not used if the user's cache has a build, unless the program selects the package's GPU", async () => {
     const built = join(project.home, '.cache', 'llama-headstart', 'builds', `${version}-${platformName}`, 'portable');
     await cp(prebuilds, built, { recursive: true });
     const addon = basename((await systemInfo()).addonPath);
@@ -210,7 +213,7 @@ describe.skipIf(!isBuilt)('the CUDA package of this checkout', () => {
       expect(devices.some(({ backend }: { backend: string }) => backend === 'CUDA')).toBe(true);
     }
     report(
-      `  on this machine it is ${gpu === null ? `not used: ${stderr.split('\n')[0]}` : `used: ${devices.length} devices`}`,
+      `  on this machine the package is ${gpu === null ? `not used: ${stderr.split('\n')[0]}` : `used: ${devices.length} devices`}`,
     );
   });
 });

@@ -91,7 +91,7 @@ describe('a machine without compilers, with install scripts blocked', () => {
     );
   });
 
-  it('works for an unknown user without a home directory, as in containers', async ({ skip }) => {
+  it('runs the package for an unknown user without a home directory, as in containers', async ({ skip }) => {
     const asUnknownUser = ['--reuid=54321', '--regid=54321', '--clear-groups'];
     const withoutHome = [...asUnknownUser, 'env', '-u', 'HOME', '-u', 'XDG_CACHE_HOME'];
     const trial = await runProgram('setpriv', [...withoutHome, 'true']);

@@ -13,7 +13,10 @@ import { filesBelow, megabytes, Project, report, runProgram } from '../helpers/p
 const model = testModel();
 const compilers = (process.env.PATH ?? '').split(delimiter);
 
-/** Cuts a command off the network: with an empty network namespace or, if that is not allowed, with a dead proxy. */
+/**
+ * Returns a prefix and an environment that cut a command off the network. The command gets an empty network namespace.
+ * If the system does not allow network namespaces, the command gets a dead proxy.
+ */
 async function withoutNetwork(): Promise<{ prefix: string[]; env: NodeJS.ProcessEnv }> {
   const { code } = await runProgram('unshare', ['-rn', 'true']);
   if (code === 0) {

@@ -1,6 +1,6 @@
-// `npx llama-headstart build` checks what it has built: whether this machine can use it, on which device it computes,
-// and whether programs will load it. Nothing is compiled: a fake CMake copies the prebuilt addon with a module for a
-// fake GPU (children/gpu-module.c), or an addon that crashes.
+// `npx llama-headstart build` checks its result: whether this machine can use the build, on which device the build
+// computes, and whether programs will load the build. These tests compile no build: a fake CMake copies the prebuilt
+// addon with a module for a fake GPU (children/gpu-module.c), or an addon that crashes.
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { copyFile, cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -77,7 +77,7 @@ describe.skipIf(!isLinux)('`npx llama-headstart build`', () => {
     await clean();
   });
 
-  it('keeps a build that finds no GPU and exits with code 3, or with --no-gpu-here with code 0', async () => {
+  it('keeps a build that finds no GPU, and exits with code 3, or with code 0 if --no-gpu-here is set', async () => {
     const here = await build('--cuda')();
     expect(here.code, here.stderr).toBe(3);
     expect(here.stderr).toMatch(
@@ -100,7 +100,7 @@ describe.skipIf(!isLinux)('`npx llama-headstart build`', () => {
     await clean();
   });
 
-  it('fails and does not install a build that crashes the process which loads it', async () => {
+  it('fails if the build crashes the process that loads it, and does not install the build', async () => {
     const before = await loaded();
     const source = join(project.home, 'trap.c');
     await writeFile(source, '__attribute__((constructor)) static void trap(void) { __builtin_trap(); }');

@@ -16,7 +16,7 @@ interface DemoSession {
   reply: string;
 }
 
-it('the demo prints JSON, and replies the same after a prefill, a start from disk and a start from a resident template', async () => {
+it('the demo prints JSON, and its sessions reply the same after a prefill and after warm starts', async () => {
   const script = fileURLToPath(new URL('../../scripts/demo.mjs', import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [script, '--json', '--model', microModel('dense')]);
   const { model, machine, template, uncached, cached, totals, stats } = JSON.parse(stdout);

@@ -28,7 +28,7 @@ const rows =
   (): string[] =>
     tableOf(page(name, heading), ...header).flatMap(([cell = '']) => namesIn(cell));
 
-/** Returns a function that finds fields: those of an object in code formatting that has exactly the type's fields. */
+/** Returns a function that finds an object in inline code with exactly the type's fields, and returns these fields. */
 const shape =
   (name: string, heading: string) =>
   (members: readonly string[]): string[] =>

@@ -37,7 +37,7 @@ async function runProgram(name: string, programs: Record<string, string> = {}): 
   return stdout;
 }
 
-/** Returns the text that a new sequence generates after a prompt. */
+/** Returns the greedy text that the model generates after a prompt in a new context. */
 async function greedyText(prompt: string, count: number): Promise<string> {
   const model = await Model.load({ path: testModel() as string });
   const context = await model.createContext({ kvCells: 4096, maxSequences: 3, nThreads: 2 });

@@ -16,7 +16,7 @@ beforeAll(async () => {
   examples = await compileExamples();
 });
 
-/** Runs an example and returns its output. It must exit with 0 and write nothing to stderr. */
+/** Runs an example and returns its output. The example must exit with 0 and write nothing to stderr. */
 async function run(name: string, ...args: string[]): Promise<string> {
   return runIn(await temporaryDirectory(), name, ...args);
 }

@@ -321,7 +321,7 @@ describe('the cache directory', () => {
     expect(jumps.done()).toEqual([]);
   });
 
-  it('keeps entries whose last use is in the future, because the clock was set back', async () => {
+  it('keeps entries whose last use is in the future after the clock was set back', async () => {
     const { directory, path } = await savedEntry();
     const future = new Date(Date.now() + 1e10);
     await utimes(path, future, future);
@@ -333,7 +333,7 @@ describe('the cache directory', () => {
   });
 });
 
-/** Adds `count` entries. Each consists of a hard link to the same file under a new name, and a line in the index. */
+/** Adds `count` entries. Each entry is a hard link to the same file under a new name, and a line in the index. */
 async function fillDirectory(directory: string, path: string, count: number): Promise<void> {
   const [line] = (await readFile(join(directory, 'index-1.jsonl'), 'utf8')).split('\n');
   const original = JSON.parse(line as string);

@@ -1,4 +1,4 @@
-// Several real processes use one cache directory. Some are killed or stopped at random moments.
+// Several real processes use one cache directory. Tests kill or stop some of these processes at random moments.
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FileLock } from 'llama-headstart/native';
@@ -184,7 +184,7 @@ describe('a process that holds the lock of a template', () => {
     expect(holders.wrong).toEqual([]);
   });
 
-  it('lets another process abort one of two sessions that wait for the lock, and start the other', async () => {
+  it('lets another process abort one of two sessions that wait for the lock, and start the other session', async () => {
     const directory = await temporaryDirectory();
     const owner = await startStoppedOwner(directory);
     const lab = await Lab.open(dense(directory));
@@ -289,7 +289,7 @@ describe('processes of two versions and two layouts that use one directory at th
           'totals-1.json',
           'totals-2.json',
         ]);
-        // clear() also removes the entries of the other processes. Their next start is a miss.
+        // clear() also removes the entries of the other processes. The next start in another process is then a miss.
         expect(await lab.cache.clear()).toBe(4);
         const [afterClear] = await startTogether(1, dense(directory), { sessions: 1, process: later });
         expect(afterClear).toMatchObject({ stats: { misses: 1, saves: 1, corruptions: 0 } });

@@ -78,7 +78,7 @@ export async function parts(session: Session): Promise<void> {
   }
 }
 
-/** The stream of a completion has the same kinds of parts, but only `text-delta` and `finish`. */
+/** The stream of a completion has only parts of the types `text-delta` and `finish`. */
 export async function completions(agent: AgentServer): Promise<void> {
   expectTypeOf(await agent.complete('Once')).toEqualTypeOf<Completion>();
   for await (const part of agent.streamComplete('Once')) {

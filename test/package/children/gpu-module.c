@@ -1,5 +1,5 @@
-// A ggml module like ggml-cuda, without a real GPU. The environment variable GPUS says how many devices it reports. The
-// devices cannot compute.
+// A ggml module like ggml-cuda, without a real GPU. The environment variable GPUS says how many devices the module
+// reports. The devices cannot compute.
 #include <stdlib.h>
 
 #include "ggml-backend-impl.h"

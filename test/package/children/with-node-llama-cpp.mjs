@@ -1,12 +1,12 @@
-// node with-node-llama-cpp.mjs MODEL: uses this package and node-llama-cpp in turns in one process, with the same
-// model.
+// node with-node-llama-cpp.mjs MODEL: uses this package and node-llama-cpp alternately in one process, with the
+// same model.
 import { createHash } from 'node:crypto';
 import { Model } from 'llama-headstart/native';
 import { getLlama } from 'node-llama-cpp';
 
 const path = process.argv[2];
 
-/** A hash of logits that this package computes. */
+/** Returns a hash of logits that this package computes. */
 async function logitsHash() {
   const model = await Model.load({ path });
   const context = await model.createContext({ kvCells: 256, batchSize: 64, maxSequences: 1, nThreads: 2 });
