@@ -52,7 +52,7 @@ async function replaced(name: keyof RawAddon, value: object, work: () => Promise
   }
 }
 
-it('a context is closed if the signal fires just after its creation', async () => {
+it('a context is closed if the signal fires just after the creation', async () => {
   const { signal, made, creating } = firesAfter<RawContext>(addon().Context.create as never);
   await replaced('Context', { create: creating }, async () => {
     expect(await codeOf(() => model.createContext({ kvCells: 256, signal }))).toBe('ABORTED');
@@ -61,7 +61,7 @@ it('a context is closed if the signal fires just after its creation', async () =
   expect(await codeOf(() => made[0]?.info())).toBe('CLOSED');
 });
 
-it('a sampler is closed if the signal fires just after its creation', async () => {
+it('a sampler is closed if the signal fires just after the creation', async () => {
   const { signal, made, creating } = firesAfter<RawSampler>(addon().Sampler.create as never);
   await replaced('Sampler', { create: creating }, async () => {
     expect(await codeOf(() => model.createSampler({ temperature: 1 }, { signal }))).toBe('ABORTED');
@@ -70,7 +70,7 @@ it('a sampler is closed if the signal fires just after its creation', async () =
   expect(await codeOf(() => made[0]?.reset())).toBe('CLOSED');
 });
 
-it('a LoRA adapter is closed if the signal fires just after it was loaded', async () => {
+it('a LoRA adapter is closed if the signal fires just after the load', async () => {
   const { signal, made, creating } = firesAfter<RawLora>(addon().Lora.load as never);
   await replaced('Lora', { load: creating }, async () => {
     expect(await codeOf(() => model.loadLora(adapter, { signal }))).toBe('ABORTED');
@@ -80,7 +80,7 @@ it('a LoRA adapter is closed if the signal fires just after it was loaded', asyn
   expect(await codeOf(() => context.setLoras(applied))).toBe('CLOSED');
 });
 
-it('a model is closed if the signal fires just after it was loaded', async () => {
+it('a model is closed if the signal fires just after the load', async () => {
   const { signal, made, creating } = firesAfter<RawModel>(addon().Model.load as never);
   await replaced('Model', { load: creating }, async () => {
     expect(await codeOf(() => Model.load({ path: microModel('dense'), signal }))).toBe('ABORTED');
@@ -89,7 +89,7 @@ it('a model is closed if the signal fires just after it was loaded', async () =>
   expect(await codeOf(() => made[0]?.info())).toBe('CLOSED');
 });
 
-it('a state is closed if the signal fires just after it was read from a file', async () => {
+it('a state is closed if the signal fires just after the read from a file', async () => {
   const path = `${directory}/state.kv`;
   await prefill(context, 0, tokens);
   const state = await context.captureSequence(0, tokens);
@@ -105,7 +105,7 @@ it('a state is closed if the signal fires just after it was read from a file', a
   expect(await codeOf(() => made[0]?.byteLength())).toBe('CLOSED');
 });
 
-it('a state is closed if the signal fires just after it was captured', async () => {
+it('a state is closed if the signal fires just after the capture', async () => {
   const raws: RawContext[] = [];
   const create = addon().Context.create;
   let watched: Context | undefined;

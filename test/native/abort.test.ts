@@ -270,7 +270,7 @@ describe('calls that cannot be interrupted', () => {
     },
   );
 
-  it.each(calls)('%s does nothing if its signal fires while it is queued, and later calls run', async (name, call) => {
+  it.each(calls)('%s does nothing if it is aborted in the queue, and later calls run', async (name, call) => {
     const before = [prefill(context, 0, tokens), model.tokenize('some words '.repeat(50_000))];
     const abort = new AbortController();
     const outcome = errorOf(() => call(abort.signal));
@@ -309,7 +309,7 @@ describe.each([
     expect([error.code, error.cause]).toEqual(['ABORTED', 'late']);
   });
 
-  it('does nothing if its signal fires while it is queued, and later calls run', async () => {
+  it('does nothing if it is aborted in the queue, and later calls run', async () => {
     const abort = new AbortController();
     const before = [prefill(context, 0, tokens), context.removeSequence(0)];
     const aborted = codeOf(() => restore(abort.signal));

@@ -110,7 +110,7 @@ describe('createContext', () => {
     expect(await create({ valueType: 'q8_0', kvCells: 256 })).toBe('none');
   });
 
-  it('refuses a KV cache larger than the memory of the machine, for hybrid models too', async () => {
+  it('refuses a KV cache that needs more than twice the memory of the machine, for hybrid models too', async () => {
     expect(await create({ kvCells: 2 ** 28 })).toBe('OUT_OF_MEMORY');
     const hybrid = await Model.load({ path: microModel('hybrid') });
     expect(await codeOf(() => hybrid.createContext({ kvCells: 2 ** 28 }))).toBe('OUT_OF_MEMORY');
@@ -180,7 +180,7 @@ describe('decode', () => {
     }
   });
 
-  it('has logits only for the rows with output of the newest batch', async () => {
+  it('leaves logits only for the rows of the newest batch that have output', async () => {
     expect((await context.decode({ ...batchOf(0, 0, Int32Array.of(1, 2)), outputs: Uint8Array.of(0, 1) })).length).toBe(
       1,
     );
@@ -199,7 +199,7 @@ describe('decode', () => {
 });
 
 describe('sequence ids', () => {
-  it('are checked by every method', async () => {
+  it('are checked by every method that takes a sequence id', async () => {
     const state = await captureOf(context, someTokens(4, size));
     const methods: Record<string, (id: Anything) => Promise<unknown>> = {
       removeSequence: (id) => context.removeSequence(id),
@@ -224,7 +224,7 @@ describe('sequence ids', () => {
   });
 });
 
-describe('other arguments', () => {
+describe('arguments', () => {
   it('of the tokenizer are checked', async () => {
     for (const value of NOT_STRINGS) {
       expect(await codeOf(() => model.tokenize(value)), String(value)).toBe('INVALID_ARGUMENT');
@@ -282,7 +282,7 @@ describe('other arguments', () => {
     state.close();
   });
 
-  it('that have a throwing getter make the call fail with the same error', async () => {
+  it('with a getter that throws make the call fail with the error of the getter', async () => {
     const surprise = new Error('from a getter');
     const options = {
       get kvCells(): number {

@@ -78,7 +78,7 @@ it.each<[keyof typeof AREAS, MicroModelName]>([
   expect(new Set(await outcomesOf(paths))).toContain('MODEL_INVALID');
 });
 
-it('the error message of a damaged model contains the assert of llama.cpp that failed', async () => {
+it('the error message of a damaged model contains the failed assert of llama.cpp', async () => {
   const bytes = readFileSync(microModel('dense'));
   // Gives two tokens the same text. llama.cpp asserts that there are as many different texts as tokens.
   const at = bytes.indexOf('tokenizer.ggml.tokens') + 'tokenizer.ggml.tokens'.length + 4 + 4 + 8;
@@ -124,7 +124,7 @@ it('a split model is refused if its other parts are missing', async () => {
   expect(await codeOf(() => Model.load({ path }))).toBe('MODEL_INVALID');
 });
 
-it('a load works after a failed load', async () => {
+it('a model can be loaded after the load of another model failed', async () => {
   expect(await codeOf(() => Model.load({ path: write('broken.gguf', 'GGUF') }))).toBe('MODEL_INVALID');
   const model = await Model.load({ path: microModel('dense') });
   await model.close();

@@ -41,7 +41,7 @@ it('an undamaged file can be read', async () => {
 });
 
 describe('a changed file', () => {
-  it('is corrupt if it is truncated at any length', async () => {
+  it('is refused as corrupt if it is truncated at any length', async () => {
     const states = bytes.length - TRAILER_BYTES - metadataBytes;
     const edges = [0, 4, 8, HEADER_BYTES, HEADER_BYTES + 4 * TOKENS, states, states + metadataBytes, bytes.length];
     const cuts = new Set([...edges.flatMap((edge) => [edge - 1, edge, edge + 1]), 2000, 20_000]);
@@ -70,7 +70,7 @@ describe('a changed file', () => {
     }
   });
 
-  it('is corrupt if bytes are added or removed', async () => {
+  it('is refused as corrupt if bytes are added or removed', async () => {
     expect(await read(await file(Buffer.concat([bytes, Buffer.from([0])])))).toBe('ENTRY_CORRUPT');
     expect(await read(await file(Buffer.concat([bytes, bytes])))).toBe('ENTRY_CORRUPT');
     expect(await read(await file(Buffer.concat([Buffer.alloc(16), bytes])))).toBe('ENTRY_CORRUPT');
@@ -78,13 +78,13 @@ describe('a changed file', () => {
     expect(await read(await file(middle))).toBe('ENTRY_CORRUPT');
   });
 
-  it('is corrupt if it is empty, has only zeros, or has only text', async () => {
+  it('is refused as corrupt if it is empty, has only zeros, or has only text', async () => {
     expect(await read(await file(Buffer.alloc(0)))).toBe('ENTRY_CORRUPT');
     expect(await read(await file(Buffer.alloc(bytes.length)))).toBe('ENTRY_CORRUPT');
     expect(await read(await file(Buffer.from('not a state\n'.repeat(1000))))).toBe('ENTRY_CORRUPT');
   });
 
-  it('is corrupt if its footer belongs to another state', async () => {
+  it('is refused as corrupt if its footer belongs to another state', async () => {
     const other = Buffer.from(bytes);
     other.subarray(0, other.length - (other.length % 2)).swap16();
     const footer = bytes.subarray(bytes.length - TRAILER_BYTES - metadataBytes);
@@ -93,13 +93,13 @@ describe('a changed file', () => {
     );
   });
 
-  it('is foreign if it has another format version', async () => {
+  it('is refused as foreign if it has another format version', async () => {
     const other = Buffer.from(bytes);
     other.writeUInt32LE(other.readUInt32LE(4) + 1, 4);
     expect(await read(await file(other))).toBe('ENTRY_FOREIGN');
   });
 
-  it('is corrupt if its number of tokens is wrong', async () => {
+  it('is refused as corrupt if its number of tokens is wrong', async () => {
     for (const tokens of [0, TOKENS - 1, TOKENS + 1, 2 ** 31, 2 ** 32 - 1]) {
       const other = Buffer.from(bytes);
       other.writeUInt32LE(tokens, 8);

@@ -58,7 +58,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
       await expectTheSame(context, 0);
     });
 
-    it('a captured state continues with the same logits in any sequence', async () => {
+    it('a captured state can be restored into any sequence, which continues with the same logits', async () => {
       for (const sequence of [0, 1]) {
         const context = await newContext();
         await context.restoreSequence(sequence, state);
@@ -67,7 +67,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
       }
     });
 
-    it('a state can be restored repeatedly with the same logits', async () => {
+    it('a state can be restored repeatedly, and the sequence continues with the same logits each time', async () => {
       const context = await newContext();
       for (let round = 0; round < 3; round++) {
         await context.restoreSequence(0, state);
@@ -77,7 +77,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
       await context.close();
     });
 
-    it('a state from a file continues with the same logits, whether this package or llama.cpp reads it', async () => {
+    it('this package and llama.cpp restore a file into a sequence that continues with the same logits', async () => {
       const path = join(directory, `${kind}-${layout.kvLayout}-${layout.flashAttention}.kv`);
       await state.writeFile(path);
       const read = await SequenceState.readFile(path);
@@ -90,7 +90,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
       await expectTheSame(theirs, 0);
     });
 
-    it('a state captured from a restored sequence has the same bytes', async () => {
+    it('a state captured from a restored sequence has the same bytes as the restored state', async () => {
       const context = await newContext();
       await context.restoreSequence(0, state);
       const again = await context.captureSequence(0, tokens);

@@ -51,7 +51,7 @@ describe.each(WORKS)('with work in progress: %s', (work) => {
     }
   });
 
-  it('an uncaught error ends the process with its own message', async () => {
+  it('an uncaught error ends the process without a crash, and its message is printed', async () => {
     const { stderr, ...end } = await child(work, 'uncaught error');
     expect(end).toEqual({ code: 1, signal: null, stdout: '' });
     expect(stderr).toContain('meant to happen');

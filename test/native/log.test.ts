@@ -45,7 +45,7 @@ describe('setNativeLogger', () => {
     expect(lines.filter(([level]) => level !== 'error')).toEqual([]);
   });
 
-  it('sends warnings and errors without the option `level`', async () => {
+  it('sends only warnings and errors if the option `level` is not set', async () => {
     setNativeLogger(collect);
     expect(await codeOf(() => Model.load({ path: import.meta.filename }))).toBe('MODEL_INVALID');
     expect(lines.length).toBeGreaterThan(0);

@@ -120,7 +120,7 @@ describe('a LoRA adapter', () => {
     reads.mockRestore();
   });
 
-  test('is hashed again after all earlier calls were aborted', async () => {
+  test('is hashed again after all earlier calls of contentHash were aborted', async () => {
     const adapter = await model.loadLora(await write('abandoned-hash', { rank: 512 }));
     const abort = new AbortController();
     const aborted = [1, 2].map(() => codeOf(() => adapter.contentHash({ signal: abort.signal })));
@@ -164,7 +164,7 @@ describe('a LoRA adapter', () => {
     for (const adapter of adapters) adapter.close();
   });
 
-  test('can be loaded and dropped while contexts decode', async () => {
+  test('can be loaded and closed while contexts decode', async () => {
     const path = await write('busy');
     await Promise.all([
       (async () => {
@@ -212,7 +212,7 @@ describe('the addon refuses, with an error code,', () => {
     ['another architecture', { metadata: changed('general.architecture', 'string', 'llama') }],
     ['an architecture that is a number', { metadata: changed('general.architecture', 'uint32', 1) }],
     ['another general.type', { metadata: changed('general.type', 'string', 'model') }],
-    ['a type that is a number', { metadata: changed('adapter.type', 'uint32', 1) }],
+    ['an adapter.type that is a number', { metadata: changed('adapter.type', 'uint32', 1) }],
     ['an alpha that is text', { metadata: changed('adapter.lora.alpha', 'string', '4') }],
     ['an alpha of NaN', { metadata: changed('adapter.lora.alpha', 'float32', Number.NaN) }],
   ])('an adapter with %s', async (name, file) => {
@@ -231,7 +231,7 @@ describe('the addon refuses, with an error code,', () => {
     await other.close();
   });
 
-  test('wrong arguments of loadLora() and setLoras(), without a change of the logits', async () => {
+  test('wrong arguments of loadLora() and setLoras(), and the logits stay the same', async () => {
     const plain = await logits();
     const adapter = await model.loadLora(await write('arguments'));
     const bad = [

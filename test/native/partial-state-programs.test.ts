@@ -9,7 +9,10 @@ import { codeOf, largestDifference, prefill, seededRandom } from '../helpers/nat
 const seed = Number(process.env.LLAMA_HEADSTART_RANDOM_SEED ?? 1);
 const steps = Number(process.env.LLAMA_HEADSTART_RANDOM_CALLS ?? 50);
 
-/** A program uses this many sequences. Its context has more, because a window cache grows with their number. */
+/**
+ * The number of sequences that a program uses. The context has MAX_SEQUENCES sequences, because forks need a large
+ * sliding-window cache, and the size of that cache grows with the number of sequences.
+ */
 const SEQUENCES = 4;
 const MAX_SEQUENCES = 12;
 /** The maximum length of a sequence in tokens: more than two sliding windows. */
@@ -116,7 +119,7 @@ class RandomProgram {
     return 'roll back';
   }
 
-  /** Tries to restore a checkpoint into a sequence that is shorter than it. Only recurrent memory accepts that. */
+  /** Tries to restore a checkpoint into a shorter sequence. Only recurrent memory allows that. */
   async #restore(): Promise<string> {
     const { tokens, state } = this.#pick(this.#checkpoints) ?? {};
     const sequence = this.#held.findIndex(({ length }) => length < (tokens?.length ?? 0));
@@ -155,7 +158,7 @@ class RandomProgram {
 
 describe.each(['sliding-window', 'recurrent', 'hybrid'] as const)('a random program with a %s model', (kind) => {
   it.each(['unified', 'split'] as const)(
-    'has the logits of a fresh decode after each step, in the %s layout',
+    'computes the same logits as a fresh decode of all tokens, in the %s layout',
     async (kvLayout: KvLayout) => {
       const model = await Model.load({ path: microModel(kind) });
       const options = { batchSize: 64, flashAttention: false };

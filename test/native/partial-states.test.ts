@@ -83,14 +83,14 @@ describe.each(KINDS)('with a %s model', (kind) => {
       await straight.close();
     });
 
-    it('a sequence continues with the same logits after the restore of a partial or a whole state', async () => {
+    it('the restores of a partial and of a whole state lead to the same logits', async () => {
       const other = await newContext(layout);
       await other.restoreSequence(0, whole);
       expect(differences(await logitsAfter(context), await logitsAfter(other))).toEqual([]);
       await other.close();
     });
 
-    it('a whole state captured after the restore has the same bytes as before', async () => {
+    it('a whole state captured after the restore has the same bytes as one captured before', async () => {
       const again = await context.captureSequence(0, tokens);
       const name = `${kind}-${layout.kvLayout}-${layout.flashAttention}`;
       const bytes = await Promise.all(
@@ -149,7 +149,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
     await context.close();
   });
 
-  it('after an abort, a sequence is unchanged, empty or restored, and its last position shows which', async () => {
+  it('after an aborted restore, a sequence is unchanged, empty or restored, as its last position shows', async () => {
     const context = await newContext();
     await prefill(context, 0, tokens);
     const partial = await context.captureSequence(0, tokens, { partial: true });

@@ -1,4 +1,5 @@
-// Makes 10,000 random calls in random order from several threads at once. The arguments are random, right and wrong.
+// Makes 10,000 random calls in random order from several threads at once. The arguments are random. Most are right,
+// and some are wrong.
 import { Model } from 'llama-headstart/native';
 import { expect, it } from 'vitest';
 import { runChild } from '../helpers/children.js';
@@ -10,7 +11,10 @@ import { temporaryDirectory } from '../helpers/native.js';
 const seed = Number(process.env.LLAMA_HEADSTART_RANDOM_SEED ?? 1);
 const calls = Number(process.env.LLAMA_HEADSTART_RANDOM_CALLS ?? 10_000);
 
-/** These kinds of calls fail only on closed objects, because they need no arguments. Some seeds make no such call. */
+/**
+ * Calls of these kinds rarely fail: most of them need no arguments and fail only on closed objects. With some seeds, no
+ * call of such a kind fails.
+ */
 const MAY_NEVER_FAIL = [
   'close',
   'controlTokens',

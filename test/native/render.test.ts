@@ -33,7 +33,7 @@ describe('render', () => {
     expect(await promptOf({ messages, addGenerationPrompt: false })).not.toContain('assistant');
   });
 
-  it('writes the same prompt without a reply format if only the text is requested', async () => {
+  it('writes the same prompt but returns no grammar if `textOnly` is set', async () => {
     const whole = await model.render({ messages: hi, tools: [tool], toolChoice: 'required' });
     const { prompt, grammar, generationPrompt } = await model.render({ messages: hi, tools: [tool], textOnly: true });
     expect(prompt).toBe(whole.prompt);

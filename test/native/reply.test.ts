@@ -190,7 +190,7 @@ describe("a rendered prompt's grammar", () => {
     expect(JSON.parse(content)).toEqual({ sunny: expect.any(Boolean) });
   });
 
-  test('is refused if an option has a wrong value', async () => {
+  test('is not created if an option of render() has a wrong value', async () => {
     for (const bad of [
       { toolChoice: 'maybe' },
       { parallelToolCalls: 1 },
@@ -201,7 +201,7 @@ describe("a rendered prompt's grammar", () => {
     }
   });
 
-  test('is refused if a schema refers to itself forever', async () => {
+  test('is not created if a schema refers to itself forever', async () => {
     const endless = { $ref: '#/$defs/a', $defs: { a: { $ref: '#/$defs/b' }, b: { $ref: '#/$defs/a' } } };
     expect(await codeOf(() => bench.model.render({ messages, jsonSchema: endless }))).toBe('SCHEMA_INVALID');
     const tool = { type: 'function', function: { name: 'f', description: '', parameters: endless } };
@@ -227,7 +227,7 @@ async function replyUnder(rendered: ReplyFormat, options: SamplerOptions = {}): 
 describe('a model whose chat template has no tools', () => {
   const path = testModel();
 
-  test.skipIf(!path)('makes tool calls in the Hermes format, and complete and partial calls are parsed', async () => {
+  test.skipIf(!path)('uses the Hermes format, in which complete and partial tool calls can be parsed', async () => {
     const model = await Model.load({ path: path as string, vocabularyOnly: true });
     expect((await model.render({ messages, tools })).prompt).not.toContain('weather"');
     const rendered = await hermesReplyFormat(model, tools);
@@ -309,13 +309,13 @@ describe('a JSON schema', () => {
       'with thousands of properties',
       { properties: Object.fromEntries(Array.from({ length: 5000 }, (_, i) => [`p${i}`, {}])) },
     ],
-    ['longer than a quarter of a mebibyte', { enum: ['a'.repeat(300_000)] }],
+    ['longer than 256 KiB', { enum: ['a'.repeat(300_000)] }],
     ['that is an array', []],
   ])('%s is refused as SCHEMA_INVALID', async (_, schema) => {
     expect(await codeOf(() => jsonSchemaToGrammar(schema as object))).toBe('SCHEMA_INVALID');
   });
 
-  test('that nests too deeply or is not JSON is refused with an error code', async () => {
+  test('that nests too deeply or is not an object is refused with an error code', async () => {
     let deep: object = {};
     for (let level = 0; level < 100; level++) deep = { items: deep };
     expect(await codeOf(() => jsonSchemaToGrammar(deep))).toBe('JSON_TOO_DEEP');

@@ -23,7 +23,7 @@ describe('a grammar', () => {
     }
   });
 
-  test('is followed by greedy samplers and by samplers with truncation', async () => {
+  test('restricts greedy samplers and samplers with truncation', async () => {
     for (const options of [{}, { temperature: 1, topK: 1 }, { temperature: 1, topP: 0.01, minP: 0.9, typicalP: 0.1 }]) {
       const sampler = await bench.sampler({ grammar: 'root ::= [0-9]{3}', seed: 1, ...options });
       const tokens = await bench.write(sampler, 16);
@@ -31,7 +31,7 @@ describe('a grammar', () => {
     }
   });
 
-  test.each([1, 2] as const)('is followed by mirostat %i', async (version) => {
+  test.each([1, 2] as const)('restricts mirostat %i', async (version) => {
     const sampler = await bench.sampler({
       grammar: 'root ::= "yes" | "no"',
       temperature: 1,
@@ -105,11 +105,11 @@ async function forceThrough(options: object): Promise<void> {
   expect(text).toMatch(/ab!!!$/);
 }
 
-describe('a grammar without a token that fits', () => {
+describe('a grammar that no token can continue', () => {
   const deadEnds: [string, object][] = [
-    ['at its end, if no token may end generation', { grammar: 'root ::= "a"', ...endless }],
+    ['at its end, because no token may end generation', { grammar: 'root ::= "a"', ...endless }],
     ['because it needs a character that no token contains', { grammar: 'root ::= "a" "\\x00"' }],
-    ['because it allows only the empty text', { grammar: 'root ::= ""', ...endless }],
+    ['because it allows only the empty text and no token may end generation', { grammar: 'root ::= ""', ...endless }],
   ];
   const choices = [{}, { temperature: 1, seed: 1 }, { temperature: 1, topK: 3, typicalP: 0.5, topP: 0.5, minP: 0.1 }];
   const mirostats = ([1, 2] as const).map((version) => ({ temperature: 1, mirostat: { version } }));
@@ -163,7 +163,7 @@ describe('a grammar without a token that fits', () => {
     expect([...failure.picks]).toEqual([-1, bench.greedy]);
   });
 
-  test('after its trigger token fails with GRAMMAR_DEAD_END', async () => {
+  test('once its trigger token is chosen, fails with GRAMMAR_DEAD_END', async () => {
     const token = bench.greedy;
     const sampler = await bench.sampler({
       grammar: 'root ::= "never"',

@@ -69,7 +69,7 @@ describe('truncation', () => {
     expect(drawn.size).toBe(5);
   });
 
-  test('by topP keeps the most likely tokens up to the probability', async () => {
+  test('by topP keeps the most likely tokens until their probabilities add up to topP', async () => {
     const probabilities = bench.probabilities();
     const allowed = new Set<number>();
     let sum = 0;
@@ -83,7 +83,7 @@ describe('truncation', () => {
     expect(drawn.size).toBeGreaterThan(1);
   });
 
-  test('by minP keeps only tokens whose probability is near the highest probability', async () => {
+  test('by minP keeps only tokens whose probability is at least minP times the highest probability', async () => {
     const minimum = Math.max(...bench.logits) + Math.log(0.01);
     const drawn = await bench.drawWith({ temperature: 100, minP: 0.01, seed: 1 }, 100);
     expect(drawn.filter((token) => (bench.logits[token] as number) < minimum - 1e-5)).toEqual([]);
@@ -144,7 +144,7 @@ describe('bias and penalties', () => {
     expect(await bench.draw(sampler)).toEqual([bench.greedy]);
   });
 
-  test('sampled tokens are added to the history', async () => {
+  test('penalties apply to sampled tokens too', async () => {
     const drawn = await bench.drawWith({ presencePenalty: 100, penaltyLastTokens: 64 }, 8);
     expect(drawn).toEqual(bench.ranked().slice(0, 8));
   });
@@ -167,7 +167,7 @@ describe('bias and penalties', () => {
     expect(await bench.draw(sampler, 4)).toHaveLength(4);
   });
 
-  test('ignoreEos never ends generation', async () => {
+  test('ignoreEos forbids the token that ends generation', async () => {
     const eos = bench.model.info.vocabulary.eos as number;
     expect(await bench.drawWith({ logitBias: { [eos]: 1e4 } })).toEqual([eos]);
     expect(await bench.drawWith({ logitBias: { [eos]: 1e4 }, ignoreEos: true })).not.toEqual([eos]);
@@ -180,7 +180,7 @@ describe('temperature', () => {
     expect(await spread(0.01)).toBeLessThan(await spread(100));
   });
 
-  test('depends on the entropy if a range is set', async () => {
+  test('depends on the entropy if `dynamicTemperatureRange` is set', async () => {
     const fixed = await bench.drawWith({ temperature: 1, seed: 5 }, 40);
     const options = { temperature: 1, dynamicTemperatureRange: 0.9, dynamicTemperatureExponent: 8, seed: 5 };
     expect(await bench.drawWith(options, 40)).not.toEqual(fixed);
@@ -306,7 +306,7 @@ describe('log-probabilities', () => {
   });
 });
 
-/** A bias that makes two tokens far more likely than all others, the first a little more than the second. */
+/** Returns a bias that makes two tokens far more likely than all others, and `first` a little more than `second`. */
 function raised(first: number, second: number): SamplerOptions {
   return { logitBias: { [first]: 51, [second]: 50 } };
 }

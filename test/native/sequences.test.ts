@@ -30,7 +30,7 @@ describe('copySequence', () => {
     expect(unified.counters().copies).toBe(3);
   });
 
-  it('copies only from a sequence with tokens to an empty one', async () => {
+  it('copies only from a sequence with tokens to an empty sequence', async () => {
     await prefill(unified, 0, tokens);
     await prefill(unified, 1, tokens.subarray(0, 10));
     expect(await codeOf(() => unified.copySequence(0, 1))).toBe('SEQUENCE_NOT_EMPTY');
@@ -187,7 +187,7 @@ describe('removeSequence', () => {
     expect(await unified.removeSequence(0, 0, 5)).toBe(true);
   });
 
-  it('returns false if the sliding window has lost the cells before the cut, and removes shorter ends', async () => {
+  it('returns false if the window of the remaining tokens has lost cells, but removes a shorter end', async () => {
     const windowed = await Model.load({ path: microModel('sliding-window') });
     const long = someTokens(600, windowed.info.vocabulary.size);
     const options = { kvCells: 1024, batchSize: 256, microBatchSize: 64, maxSequences: 1 };
@@ -206,13 +206,13 @@ describe('removeSequence', () => {
     await windowed.close();
   });
 
-  it('returns false if a restored sequence never had the cells of an earlier window, also with `fullSlidingWindow`', async () => {
+  it('returns false if a restored sequence lacks cells of an earlier window, even with `fullSlidingWindow`', async () => {
     const windowed = await Model.load({ path: microModel('sliding-window') });
     const long = someTokens(200, windowed.info.vocabulary.size);
     const context = await windowed.createContext({ kvCells: 512, batchSize: 256, fullSlidingWindow: true });
     await prefill(context, 0, long);
     const restored = await context.captureSequence(0, long);
-    expect(await context.removeSequence(0, 100)).toBe(true); // all its cells were decoded
+    expect(await context.removeSequence(0, 100)).toBe(true); // the sequence still has all cells that it decoded
     await context.removeSequence(0);
     await context.restoreSequence(0, restored);
     expect(await context.removeSequence(0, 199)).toBe(false);
@@ -227,7 +227,7 @@ describe('removeSequence', () => {
     ['sliding-window', { fullSlidingWindow: true }, true],
     ['recurrent', {}, false],
     ['hybrid', {}, false],
-  ] as const)('is possible for a long end if `info.canTrim` says so: %s %j', async (name, options, canTrim) => {
+  ] as const)('removes a long end only if `info.canTrim` is true: %s %j', async (name, options, canTrim) => {
     const other = await Model.load({ path: microModel(name) });
     const context = await other.createContext({ kvCells: 512, batchSize: 256, microBatchSize: 64, ...options });
     await prefill(context, 0, someTokens(400, other.info.vocabulary.size));

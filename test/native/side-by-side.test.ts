@@ -35,7 +35,7 @@ describe('at the same time', () => {
     for (const [at, seed] of seeds.entries()) expect(together[at]).toEqual(await alone(path, seed));
   });
 
-  it('models of every kind of memory compute the same logits as each model alone', async () => {
+  it('models with every kind of memory compute the same logits as each model alone', async () => {
     const paths = (['dense', 'dense', 'sliding-window', 'recurrent', 'hybrid'] as const).map(microModel);
     const together = await withModels(paths, (models) => Promise.all(models.map((model) => answer(model, 7))));
     for (const [at, path] of paths.entries()) expect(together[at]).toEqual(await alone(path, 7));

@@ -53,7 +53,7 @@ describe('a written state', () => {
     expect(Buffer.compare(await readFile(first), await readFile(second))).toBe(0);
   });
 
-  it('starts like a file of llama.cpp: magic, version, tokens', async () => {
+  it('starts like a file of llama.cpp, with the magic bytes and the tokens', async () => {
     const path = join(directory, 'layout.kv');
     await state.writeFile(path);
     const bytes = await readFile(path);
@@ -85,7 +85,7 @@ describe('a written state', () => {
 });
 
 describe('a file without a footer, as llama.cpp writes it', () => {
-  it('is read only with the option unverified', async () => {
+  it('can be read only with the option `unverified`', async () => {
     const ours = join(directory, 'ours.kv');
     await state.writeFile(ours);
     const bytes = await readFile(ours);
@@ -103,7 +103,7 @@ describe('a file without a footer, as llama.cpp writes it', () => {
   });
 });
 
-describe('a file that cannot be written', () => {
+describe('the write of a state to a file', () => {
   const failing = async (path: string, code: string) => {
     const before = existsSync(path) ? await readFile(path) : undefined;
     expect(await codeOf(() => state.writeFile(path)), path).toBe(code);
@@ -116,7 +116,7 @@ describe('a file that cannot be written', () => {
     await failing(path, 'WRITE_FAILED');
   });
 
-  it('is refused in a missing directory, below a file, and at the path of a directory', async () => {
+  it('is refused in a missing directory, below a file, at the path of a directory, and with a long name', async () => {
     await writeFile(join(directory, 'file'), '');
     await mkdir(join(directory, 'folder'));
     await failing(join(directory, 'missing', 'x.kv'), 'WRITE_FAILED');
@@ -138,13 +138,13 @@ describe('a file that cannot be written', () => {
     expect(await readdir(disk)).toEqual([]);
   });
 
-  it('is refused if its metadata is too large or nests too deeply', async () => {
+  it('is refused if the metadata is too large or nests too deeply', async () => {
     const path = join(directory, 'metadata.kv');
     expect(await codeOf(() => state.writeFile(path, { text: 'x'.repeat(2 << 20) }))).toBe('INVALID_ARGUMENT');
     let deep: object = {};
     for (let level = 0; level < 3000; level++) deep = { deep };
     expect(await codeOf(() => state.writeFile(path, deep))).toBe('JSON_TOO_DEEP');
-    const long = Array(600).fill('x'.repeat(1_000_000)); // as JSON, longer than a string can be
+    const long = Array(600).fill('x'.repeat(1_000_000)); // its JSON text would exceed the maximum length of a string
     expect(await codeOf(() => state.writeFile(path, { long }))).toBe('INVALID_ARGUMENT');
     expect(existsSync(path)).toBe(false);
   });

@@ -11,7 +11,10 @@ import { variants } from '../helpers/soak.js';
 
 const VOCABULARIES = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
 const names = readdirSync(VOCABULARIES).filter((name) => /^ggml-vocab-.*\.gguf$/.test(name));
-/** One vocabulary for each kind of tokenizer: BPE (two of many patterns), Gemma 4's BPE, SentencePiece, unigram, WordPiece. */
+/**
+ * One vocabulary for each kind of tokenizer: BPE (two of its many patterns), the BPE of Gemma 4, SentencePiece, unigram
+ * and WordPiece.
+ */
 const KINDS = ['gpt-2', 'llama-bpe', 'gemma-4', 'llama-spm', 'nomic-bert-moe', 'bert-bge'];
 const vocabularies = variants(names, (name) => KINDS.some((kind) => name === `ggml-vocab-${kind}.gguf`)).map((name) =>
   join(VOCABULARIES, name),
@@ -74,7 +77,7 @@ describe('text', () => {
 });
 
 describe('the text of a single token', () => {
-  it('is the text of its bytes if they are complete characters', async () => {
+  it('is decoded from its bytes, and is undefined if the bytes are not complete characters', async () => {
     for (const token of await model.tokenize('Grüße, 🦙! \ufeff')) {
       for (const _ of ['first', 'cached']) {
         const text = model.tokenToText(token);

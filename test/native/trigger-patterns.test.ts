@@ -72,7 +72,7 @@ describe('trigger patterns of a chat template', () => {
   });
 
   test.each([FUNCTIONARY, MUSE_GLIMMER])(
-    'of %s make a reply of more than 16 KiB fail instead of overflowing the stack',
+    'make a reply of more than 16 KiB fail instead of overflowing the stack: %s',
     async (template) => {
       const { model } = bench;
       const { grammarTriggers } = await renderWith(template);
@@ -98,7 +98,7 @@ describe('trigger patterns of a chat template', () => {
   );
 });
 
-describe('trigger patterns that render() did not return are refused', () => {
+describe('a trigger pattern that render() did not return', () => {
   const pattern = { type: 'pattern', value: 'ab' };
   test.each<[string, unknown]>([
     ['a plain object', pattern],
@@ -106,11 +106,11 @@ describe('trigger patterns that render() did not return are refused', () => {
     ['an object with a prototype', Object.assign(Object.create({}), pattern)],
     ['a full pattern', { type: 'patternFull', value: '[\\s\\S]*?(ab)' }],
     ['an object without a value', { type: 'pattern' }],
-  ])('%s', async (_, trigger) => {
+  ])('is refused: %s', async (_, trigger) => {
     expect(await refusal([{ type: 'word', value: 'a' }, trigger])).toEqual(REFUSED);
   });
 
-  test('copies of patterns that render() returned', async () => {
+  test('is refused, even if it is a copy of a pattern that render() returned', async () => {
     const { grammarTriggers } = await renderWith(FUNCTIONARY);
     const [own] = grammarTriggers;
     expect(await refusal([{ ...own }])).toEqual(REFUSED);
@@ -119,7 +119,7 @@ describe('trigger patterns that render() did not return are refused', () => {
     expect(await refusal([Object.create(own as GrammarTrigger)])).not.toBe('accepted');
   });
 
-  test('even if an object changes its type after the check, because the type is read once', async () => {
+  test('is not used if an object changes its type after the check, because the type is read only once', async () => {
     let reads = 0;
     const changing = {
       get type() {
@@ -136,7 +136,7 @@ describe('trigger patterns that render() did not return are refused', () => {
     sampler.close();
   });
 
-  test('even if an array returns another trigger after the check, because each element is read once', async () => {
+  test('is not used if an array returns it only after the check, because each element is read only once', async () => {
     const word = { type: 'word', value: 'a' };
     let reads = 0;
     const changing = new Proxy([word], {

@@ -1,5 +1,5 @@
-// file-lock.mjs ACTION PATH: tries to acquire the lock at PATH, prints the outcome in one line, then runs ACTION with
-// the lock.
+// file-lock.mjs ACTION PATH: runs ACTION (see ACTIONS) with the lock at PATH. Prints the outcome of each attempt to
+// acquire the lock.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
@@ -51,6 +51,7 @@ const ACTIONS = {
     process.stdout.write(`${[inWorker, beside, after].join(', ')}\n`);
     lock?.release();
   },
+  /** Drops the lock without a release. Collects garbage until the lock can be acquired again. */
   async 'drop and collect'(path) {
     await (async () => void (await lockAndPrint(path)))();
     for (let turn = 0; turn < 2000; turn++) {

@@ -1,4 +1,5 @@
-// log.mjs SCENARIO MODEL: uses the package. The process must print nothing and exit with code 0.
+// log.mjs SCENARIO MODEL: uses the package. The process must exit with code 0 and print nothing. Only in the scenario
+// 'throwing logger', the process prints a process warning.
 import { Model, setNativeLogger } from 'llama-headstart/native';
 
 const [scenario, path] = process.argv.slice(2);

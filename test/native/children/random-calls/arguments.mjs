@@ -53,7 +53,7 @@ export class Arguments {
     return this.mostly(() => this.objects.pick(kind) ?? this.anything());
   }
 
-  /** Returns some of these options, mostly right ones. Rarely, one is a getter that closes an object or throws. */
+  /** Returns some of these options, mostly right ones. Rarely, an option is a getter that throws or closes an object. */
   some(options, probability = 0.3) {
     const chosen = {};
     for (const [name, right] of Object.entries(options)) {

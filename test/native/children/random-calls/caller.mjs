@@ -10,7 +10,7 @@ import { Objects } from './objects.mjs';
 const CALLS_IN_PROGRESS = 24;
 const MAX_FAILURES = 3;
 
-/** The declared error codes without INTERNAL, which would be a fault of the package. */
+/** The declared error codes without INTERNAL. An error with that code would be a fault of the package. */
 const declarations = readFileSync(new URL('../../../../dist/errors.d.ts', import.meta.url), 'utf8');
 const CODES = new Set([...declarations.matchAll(/'([A-Z_]+)'/g)].map(([, code]) => code));
 assert(CODES.delete('INTERNAL') && CODES.has('CLOSED'));

@@ -6,7 +6,7 @@ export class Chance {
     this.#state = seed >>> 0;
   }
 
-  /** A number of at least 0 and less than 1 (Mulberry32). */
+  /** Returns a number from 0 up to, but not including, 1. The algorithm is Mulberry32. */
   number() {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
@@ -14,12 +14,12 @@ export class Chance {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** True with this probability. */
+  /** Returns true with this probability. */
   happens(probability) {
     return this.number() < probability;
   }
 
-  /** An integer from 0 to limit - 1. */
+  /** Returns an integer from 0 to limit - 1. */
   below(limit) {
     return Math.floor(this.number() * limit);
   }

@@ -24,7 +24,7 @@ function getterCall({ chance, objects }) {
   return { shown: name, run: () => owner?.[name] };
 }
 
-/** Restores a state whose native object is of another class, or is not native. */
+/** Restores a state whose `raw` is a native object of another class, or is no native object. */
 function foreignCall(args) {
   const { chance, objects } = args;
   const natives = objects.all().filter((object) => typeof object === 'object' && 'raw' in object);
@@ -33,7 +33,10 @@ function foreignCall(args) {
   return { shown: raw, run: () => objects.pick('contexts')?.restoreSequence(0, state) };
 }
 
-/** Closes an object, but rarely a model, because that closes most objects. Later calls use some closed objects. */
+/**
+ * Closes an object. The object is rarely a model, because closing a model closes most other objects. Later calls use
+ * some closed objects.
+ */
 function closeCall({ chance, objects }) {
   const kind = chance.happens(0.03) ? 'models' : chance.pick(['contexts', 'states', 'states', 'samplers', 'loras']);
   const owner = objects.pick(kind);

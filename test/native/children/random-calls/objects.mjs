@@ -30,7 +30,10 @@ export class Objects {
     return Object.values(this.#lists).flat();
   }
 
-  /** Removes a closed object. If it is a model, removes all objects that its `close()` may have closed. */
+  /**
+   * Removes a closed object. If the object is a model, removes all models, contexts, samplers and adapters, because the
+   * lists do not say which of them the model's `close()` has closed.
+   */
   forget(kind, object) {
     for (const each of kind === 'models' ? OF_A_MODEL : [kind])
       this.#lists[each] = this.#lists[each].filter((other) => kind !== 'models' && other !== object);

@@ -1,4 +1,4 @@
-// Random options for calls that take many. `args` is an instance of the class Arguments.
+// Random options for calls that take many options. `args` is an instance of the class Arguments.
 import { CallerError } from './arguments.mjs';
 
 const GRAMMARS = ['root ::= "a"', 'root ::= [a-z]+', 'root ::= ("a" | "b")* "c"', 'root ::=', 'root ::= root', ''];
