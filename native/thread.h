@@ -1,5 +1,6 @@
 // A thread that runs a queue of jobs, and the promises that these jobs settle. Each model and each context owns one
-// thread. The process has two more threads: one reads files, and one writes files.
+// thread. Up to three more threads serve the whole process: one reads files, one writes files, and one converts JSON
+// Schemas (schema.cpp).
 //
 // Lifetimes: a Thread keeps itself alive until stop() was called and its queue is empty. Jobs hold shared_ptrs to
 // native state and never a JavaScript handle, so a job may outlive the object that posted it, and even the environment.
