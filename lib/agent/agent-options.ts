@@ -49,8 +49,8 @@ const AGENT = {
    */
   reproducible: boolean().default(false),
   /**
-   * Maximum number of sessions that wait for KV cells. Further sessions are refused with `QUEUE_FULL`. @default any
-   * number
+   * Maximum number of sessions and requests that wait for a sequence id. Further starts and turns fail with
+   * `QUEUE_FULL`. Sessions that wait for KV cells do not count. @default any number
    */
   maxQueueSize: integer(0).optional(),
   /**

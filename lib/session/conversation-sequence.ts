@@ -8,8 +8,8 @@ import type { ReplySequence, TokenChoice } from '../generate/reply-sequence.js';
 import { commonPrefixLength } from '../tokens.js';
 
 /**
- * The sequence of a conversation. While it is idle, the engine may evict it. The next prompt then leases an id again and
- * loads the longest known prefix.
+ * The sequence of a conversation. While the sequence is idle, the engine may evict it. The next prompt then leases an
+ * id again and loads the longest known prefix.
  */
 export class ConversationSequence implements ReplySequence {
   readonly #setup: PrefixSetup;
@@ -34,23 +34,24 @@ export class ConversationSequence implements ReplySequence {
       this.#sequence.busy = true;
     } else {
       this.#sequence.inProgress = false;
-      this.makePreemptible();
+      this.makeEvictable();
     }
   }
 
-  /** Lets other conversations evict the sequence, also during a turn, until it is busy again. */
-  makePreemptible(): void {
+  /** Allows the engine to evict the sequence until it is busy again, even during a turn. */
+  makeEvictable(): void {
     this.#prefixLoader.endPrompt();
     this.#setup.engine.sessions.setIdle(this.#sequence);
   }
 
+  /** Empties the sequence and ends its lease. Its swapped-out state and its checkpoints stay. */
   release(): void {
     this.#isUnknown = false;
     this.#prefixLoader.endPrompt();
     this.#setup.engine.sessions.release(this.#sequence);
   }
 
-  /** Releases the sequence, its swapped-out state and its checkpoints. */
+  /** Releases the sequence, and drops its swapped-out state and its checkpoints. */
   close(): void {
     this.release();
     const { states } = this.#setup.engine;

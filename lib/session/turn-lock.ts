@@ -37,11 +37,11 @@ export class TurnLock {
     this.#sequence.setBusy(true);
   }
 
-  /** Releases the lock until {@link enter}. Other sessions may preempt the sequence, and adapters may change. */
+  /** Releases the lock until {@link enter}. In between, the engine may evict the sequence, and adapters may change. */
   pause(): void {
     this.#unlock?.();
     this.#writesAtPause = this.#lock.writes;
-    this.#sequence.makePreemptible();
+    this.#sequence.makeEvictable();
   }
 
   /**

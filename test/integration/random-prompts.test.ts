@@ -128,7 +128,7 @@ class Program {
           text = concat(text, someTokens(1, this.#below(3)));
         }
         if (this.#below(4) === 0) {
-          conversation.makePreemptible();
+          conversation.makeEvictable();
           await new Promise(setImmediate);
           conversation.setBusy(true);
         }
