@@ -122,7 +122,7 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
       missSaving: async () => {
         const before = withSaving.getTemplateCacheStats();
         const { ms, begin } = await reply(withSaving);
-        // The trial includes the save. If the reply ends first, the trial lasts until the entry is on disk.
+        // The trial includes the save. If the reply ends before the save, the trial lasts until the entry is on disk.
         const isSaved = withSaving.getTemplateCacheStats().saves > before.saves;
         await withSaving.flush();
         blockedMs.push(withSaving.getTemplateCacheStats().saveBlockedMs - before.saveBlockedMs);

@@ -2,7 +2,7 @@
 // time. Each session gets a message of about 20 tokens. Measures the milliseconds until each session has its first
 // token, with a warm and with a cold cache. The baseline is a native program that decodes the same tokens in one batch
 // after the same template. Results are medians. The trials of the baseline and of the warm cache alternate in one run.
-// The trials with a cold cache run after them.
+// The trials with a cold cache run last.
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { writeFile } from 'node:fs/promises';

@@ -4,8 +4,8 @@
 // medians of alternating trials in one run.
 //
 // For this package, the benchmark runs one asynchronous loop per sequence. Each loop asks the engine for the next token
-// and turns the token into text. The baseline is one loop over all sequences. `sessions` measures complete sessions.
-// The benchmark reads each session as a stream of parts.
+// and turns the token into text. The baseline is one loop over all sequences. `sessions` has the rates of an agent's
+// sessions. The benchmark reads each session as a stream of parts.
 //
 // `jsMs` is the time in which the JavaScript thread does not wait for events (`performance.eventLoopUtilization`), per
 // sequence and step. `jsMs` includes the time in which the thread is ready to run but llama.cpp's threads use all

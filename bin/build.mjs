@@ -159,7 +159,7 @@ function parse(args) {
 }
 
 /**
- * Prints which devices the build can use, and whether programs will load it.
+ * Prints which devices the build can use, and whether programs will load the build.
  * @param {string} path
  * @param {import('./try-build.mjs').Trial} trial
  * @param {boolean} noGpuHere whether the build is for other machines. This machine then needs no GPU.

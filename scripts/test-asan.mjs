@@ -25,7 +25,7 @@ const PATIENCE = 12;
 async function pathOf(library) {
   const { stdout } = await mustRun(process.env.CC ?? 'gcc', [`-print-file-name=${library}`]);
   const path = stdout.trim();
-  // If GCC does not have the library, it prints only the library's name.
+  // If GCC does not have the library, GCC prints only the library's name.
   if (!path.includes('/'))
     throw new Error(`Expected GCC to have ${library}, but it is missing. Install GCC's sanitizer libraries (libasan).`);
   return path;

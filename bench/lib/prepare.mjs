@@ -1,4 +1,4 @@
-// Prepares the addon, the baseline program, a model and an empty directory. Every benchmark needs them.
+// Prepares the addon, the baseline program, a model and an empty directory for the benchmarks that use run-bench.mjs.
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-// The command line that all benchmarks share: `--json`, `--model FILE`, and the options of the benchmark.
+// The command line of all benchmarks except prebuilt.mjs: `--json`, `--model FILE`, and the options of the benchmark.
 
 import { parseArgs } from 'node:util';
 import { step } from '../../bin/lib/progress.mjs';

@@ -14,7 +14,7 @@ export class TimedProgram {
    * @param {string} program
    * @param {{ model: string, threads: number, kvCells: number, sequences: number, tokensFile: string, stateFile?:
    *   string, layout?: 'unified' | 'split' }} options
-   * @param {string[]} [leadingArguments] arguments in front of those from `options`, such as a script for Node.js
+   * @param {string[]} [leadingArguments] the first arguments of the program, such as a script for Node.js
    */
   static async start(
     program,

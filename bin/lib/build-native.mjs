@@ -1,4 +1,4 @@
-// Builds the addon in .build/<variant> and copies it to build/Release. The loader finds it there.
+// Builds the addon in .build/<variant> and copies the addon to build/Release. The loader finds the addon there.
 //
 //   npm run build:native [-- --cuda | --metal | --vulkan] [--portable] [--debug] [--jobs N] [--clean]
 //
@@ -141,7 +141,7 @@ async function compile(directory, config, target, options) {
 /** Returns CMake's settings in the form "NAME=VALUE". @param {BuildOptions} options */
 function settingsOf({ accelerator, cross, definitions = [], module, portable, sanitize }) {
   return [
-    // llama.cpp enables Metal by default on a Mac. This package enables it only on request.
+    // llama.cpp enables Metal by default on a Mac. This package enables Metal only on request.
     ...ACCELERATORS.map((name) => `GGML_${name.toUpperCase()}=${name === accelerator ? 'ON' : 'OFF'}`),
     ...(sanitize ? ['HEADSTART_SANITIZE=ON'] : []),
     ...(portable ? ['HEADSTART_PORTABLE=ON'] : []),

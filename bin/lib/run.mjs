@@ -193,8 +193,8 @@ export const isMain = (meta) =>
   process.argv[1] !== undefined && fileURLToPath(meta.url) === realpathSync(process.argv[1]);
 
 /**
- * Runs a script's main function. If it fails, prints the error's message and sets exit code 1. Prints the stack trace
- * only if the environment variable DEBUG is set.
+ * Runs a script's main function. If the function fails, prints the error's message and sets exit code 1. Prints the
+ * stack trace only if the environment variable DEBUG is set.
  * @param {() => Promise<unknown>} main
  */
 export async function runMain(main) {

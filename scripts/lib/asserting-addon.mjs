@@ -1,5 +1,5 @@
-// Builds an addon with assertions and runs the tests of the low-level API on it. The addon is not installed. Vitest
-// gets the arguments of the command line.
+// Builds an addon with assertions and runs the tests of the low-level API with this addon. The addon is not installed.
+// Vitest gets the arguments of the command line.
 
 import { relative } from 'node:path';
 import { buildNative } from '../../bin/lib/build-native.mjs';

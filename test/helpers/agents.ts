@@ -125,7 +125,7 @@ export async function replies(session: Session, messages: string[], maxTokens = 
   return texts;
 }
 
-/** Returns fields of a reply that must be equal if two sessions make the same reply. The times may differ. */
+/** Returns the fields of a reply that tests compare. Leaves out the times, which differ from run to run. */
 export function withoutTimes({ text, finishReason, usage }: Reply) {
   return { text, finishReason, inputTokens: usage.inputTokens, outputTokens: usage.outputTokens };
 }

@@ -22,8 +22,8 @@ export interface ChildResult {
 export const CLEAN: ChildResult = { code: 0, signal: null, stdout: '', stderr: '' };
 
 /**
- * @param script path relative to test/ of an ES module, whose imports of `llama-headstart` resolve to this package's
- *   dist
+ * @param script path of an ES module, relative to test/. An import of `llama-headstart` in this module resolves to this
+ *   package's dist.
  */
 export function runChild(
   script: string,

@@ -38,7 +38,7 @@ export function shapesIn(section: string): string[][] {
   return code.flatMap((text) => [...objectsIn(text)]).map(fieldsOf);
 }
 
-/** Returns the content of each `{ ... }` in a text, including nested ones. */
+/** Returns the content of each `{ ... }` in a text, including nested objects. */
 function objectsIn(text: string): string[] {
   const open: number[] = [];
   const objects: string[] = [];

@@ -28,7 +28,7 @@ export interface LabOptions {
   flashAttention?: boolean;
   /** Additional options of the context. */
   context?: Pick<ContextOptions, 'keyType' | 'valueType' | 'fullSlidingWindow' | 'microBatchSize'>;
-  /** Components of the cache key that replace the real ones. */
+  /** Components of the cache key that replace the real components. */
   components?: Partial<KeyComponents>;
   /**
    * Additional options of the cache. By default the cache reuses only exact matches and requires no free disk space.

@@ -1,6 +1,6 @@
-// A real MCP server. Some of its tools fail in different ways. It runs over stdio as a program
-// (`node mcp-server.js NAME [FILE]`), or a test serves it over HTTP. If FILE exists, the server answers no request and
-// appends its process id to the file.
+// A real MCP server. Some of its tools fail in different ways. The server runs over stdio as a program
+// (`node mcp-server.js NAME [FILE]`), or a test serves it over HTTP. NAME is the server's name. Some names select a
+// fault of the whole server. If FILE exists, the server answers no request and appends its process id to the file.
 import { appendFileSync, existsSync } from 'node:fs';
 import { argv, cwd, env, exit, pid, stderr, stdin, stdout } from 'node:process';
 import { createInterface } from 'node:readline';

@@ -62,7 +62,7 @@ export async function prefill(context: Context, sequence: number, tokens: Int32A
   return picked;
 }
 
-/** Decodes `tokens` one by one from position `from` on, and returns the logits after each. */
+/** Decodes `tokens` one by one from position `from` on, and returns the logits after each token. */
 export async function logitsOf(
   context: Context,
   sequence: number,

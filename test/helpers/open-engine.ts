@@ -42,7 +42,7 @@ export function leaseMany(engine: Engine, count: number): Promise<Sequence[]> {
   return Promise.all(Array.from({ length: count }, () => leaseBusy(engine)));
 }
 
-/** Decodes `prompt` and generates `steps` greedy tokens in the empty sequence `target`, by default a new sequence. */
+/** Decodes `prompt` and generates `steps` greedy tokens in the empty sequence `target`. Default: a new sequence. */
 export async function generate(
   engine: Engine,
   prompt: Int32Array,
@@ -76,7 +76,7 @@ export function noFreeCells({ context }: Engine, method: 'decode' | 'restoreSequ
   });
 }
 
-/** Expects that the engine is idle and that one sequence can use all its cells. */
+/** Expects that the engine is idle and that one sequence can use all cells of the engine. */
 export async function expectAllFree(engine: Engine): Promise<void> {
   expect(engine.status()).toMatchObject({ queueLength: 0, heldSequences: 0, kvCells: { used: 0 } });
   const sequence = await leaseBusy(engine);

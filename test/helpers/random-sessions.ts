@@ -96,8 +96,8 @@ export interface ProgramOptions {
   directory: string;
   observe: Observe;
   /**
-   * Whether to open sessions with the messages of other sessions. With `reproducible` such a session computes other last
-   * digits, because it decodes the messages in other batches.
+   * Whether to open sessions with the messages of other sessions. Such a session decodes these messages in other
+   * batches than the original session. In `reproducible` mode, the last digits of its logits therefore differ.
    */
   copies: boolean;
 }

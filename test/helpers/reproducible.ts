@@ -82,7 +82,7 @@ export function shuffled(count: number, seed: number): number[] {
     .map(({ number }) => number);
 }
 
-/** Runs a turn of session `number`. Sessions with even numbers are greedy, the others sample with a seed. */
+/** Runs a turn of session `number`. Sessions with even numbers are greedy. Other sessions sample with a seed. */
 export function exactTurn(session: Session, number: number, turn: number, signal?: AbortSignal): Promise<ExactReply> {
   const sampling = number % 2 === 0 ? { temperature: 0 } : { temperature: 0.9, seed: number };
   const options = { maxTokens: MAX_TOKENS, sampling, ...(signal && { signal }) };

@@ -1,5 +1,5 @@
-// Helps to test time limits on a busy machine. There the first steps of a test may take so long that the limit passes
-// too early.
+// Helps to test time limits on a busy machine. On such a machine, the first steps of a test may take so long that the
+// limit passes too early.
 
 const MAX_MS = 60_000;
 

@@ -6,7 +6,7 @@ import { replies, uncachedReplies } from './agents.js';
 /** Matches a HeadstartError with this code. */
 export const withCode = (code: HeadstartError['code']) => expect.objectContaining({ name: 'HeadstartError', code });
 
-/** Sends "Hello", reads all parts of the stream, and calls `action` after the first one. */
+/** Sends "Hello", reads all parts of the stream, and calls `action` after the first part. */
 export async function readTurn(session: Session, action: () => unknown, signal?: AbortSignal): Promise<StreamPart[]> {
   const parts: StreamPart[] = [];
   for await (const part of session.stream('Hello', { maxTokens: 200, ...(signal && { signal }) })) {

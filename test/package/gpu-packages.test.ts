@@ -1,5 +1,5 @@
-// GPU packages: how the loader finds a package, and what it reports about a package that it cannot use. No GPU is
-// needed, because the module in the package is a fake that reports as many GPUs as the variable GPUS says.
+// Tests how the loader finds a GPU package, and what the loader reports about an unusable GPU package. These tests need
+// no GPU, because the module in the package is a fake that reports as many GPUs as the variable GPUS says.
 import { execFileSync } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';
 import { copyFile, cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
@@ -85,7 +85,7 @@ describe.skipIf(!isLinux)('a GPU package', () => {
     expect(refused).toMatch(/^ADDON_LOADED Expected `gpu` "cuda", but this process already computes on the CPU/);
   });
 
-  it('is loaded once per process: a worker uses what the main thread loaded', async () => {
+  it('is loaded once per process: a worker that selects another GPU than the main thread gets an error', async () => {
     const both = (first: string, second: string) => project.node(['-e', selectInWorker(first, second)], GPU);
     const refused = 'ADDON_LOADED Expected `gpu`';
     expect(await both("'cuda'", "'auto'")).toBe('main cuda\nselected cuda\n');

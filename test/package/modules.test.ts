@@ -152,7 +152,7 @@ describe('the CPU modules', () => {
 });
 
 describe('node-llama-cpp', () => {
-  it('works in the same process with its own llama.cpp, and does not change what this package computes', async () => {
+  it('works in the same process with its own llama.cpp, and does not change the logits of this package', async () => {
     await project.npm('install', '--ignore-scripts', 'node-llama-cpp@3.22.1');
     const program = await project.child('with-node-llama-cpp.mjs');
     const { before, after, tokenCount } = JSON.parse(await project.node([program, microModel('dense')]));

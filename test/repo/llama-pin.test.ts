@@ -16,7 +16,7 @@ beforeEach(() => {
 
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-/** Makes a package like node-llama-cpp. It contains a git bundle of a tree with the version v0.6.0. */
+/** Makes a package like node-llama-cpp. The package contains a git bundle of a tree with the version v0.6.0. */
 function packageWithBundle(): { path: string; tree: string } {
   const git = (...args: string[]) =>
     execFileSync('git', ['-c', 'user.name=a', '-c', 'user.email=a@b', ...args], {

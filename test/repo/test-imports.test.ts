@@ -1,4 +1,4 @@
-// Checks that tests, benchmarks, scripts and examples import only the package's entry points. Then files in lib/ can
+// Checks that tests, benchmarks, scripts and examples import only the package's entry points. Files in lib/ can then
 // move without a change of a test.
 import { readdirSync, readFileSync } from 'node:fs';
 import { posix, sep } from 'node:path';

@@ -64,8 +64,8 @@ class ModeledCache {
   }
 
   /**
-   * Aborts a start. The start may already have ended, so this function reads the state of its template from the cache.
-   * The entries of other templates must stay in memory and on disk, but these templates may stop being resident.
+   * Aborts a start. The start may already have ended, so this function reads the template's state from the cache. The
+   * entries of other templates must stay in memory and on disk, but these templates may stop being resident.
    */
   async abort(index: number): Promise<void> {
     const controller = new AbortController();
