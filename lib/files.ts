@@ -47,7 +47,7 @@ export interface ReplaceOptions {
   /** Path of the temporary file, in the same directory. @default a random name that ends in `.tmp` */
   temporary?: string;
   /**
-   * Whether the file must survive a power loss. `false` saves the syncs, for a file that can be rebuilt. @default true
+   * Whether the file must survive a power loss. `false` skips the syncs, for a file that can be rebuilt. @default true
    */
   durable?: boolean;
 }

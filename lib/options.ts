@@ -66,7 +66,7 @@ export function describe(value: unknown): string {
  * Guesses which known name an unknown name means. Tries in this order:
  *
  * 1. the option for which other programs use the unknown name,
- * 2. the only known name that begins with the unknown name,
+ * 2. the only known name that begins with the unknown name, if the unknown name has at least three characters,
  * 3. the nearest known name, if the edit distance is at most two or a third of the unknown name's length.
  *
  * Ignores upper and lower case.

@@ -6,7 +6,10 @@ import { orAborted } from '../abort.js';
 export class InFlight {
   readonly #running = new Map<string, Promise<void>>();
 
-  /** Runs `first` if no work with this key is in progress. Otherwise waits until that work succeeds or fails, and runs `then`. */
+  /**
+   * Runs `first`. If work with this key is already in progress, waits until that work succeeds or fails, and then runs
+   * `then` instead.
+   */
   async once<Result>(
     key: string,
     signal: AbortSignal,

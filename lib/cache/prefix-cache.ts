@@ -27,7 +27,7 @@ export interface PrefixCacheOptions
   > {
   /** The context that templates are computed in. */
   engine: Engine;
-  /** Everything besides the tokens that changes KV bytes: see `keyComponents`. */
+  /** Everything that changes KV bytes, except the tokens: see `keyComponents`. */
   components: KeyComponents;
   /** The cache directory. If null or absent, templates are kept in this process only. */
   dir?: string | null | undefined;

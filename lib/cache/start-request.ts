@@ -2,7 +2,7 @@ import type { Sequence } from '../engine/sequence.js';
 import type { Keyring } from './key.js';
 import type { StartReport } from './start-report.js';
 
-/** A start of a sequence on a template. */
+/** A request to bring a template into a sequence. */
 export interface StartRequest {
   key: string;
   keyring: Keyring;

@@ -26,7 +26,7 @@ export interface TemplateLoaderParts extends CacheStores {
 
 /** The time limit of a wait for another process, as a multiple of the expected duration of its prefill. */
 const MAX_WAIT_FACTOR = 3;
-/** The minimum of this time limit, ms, because the other process also saves the entry. */
+/** The minimum time limit of such a wait, ms. It leaves the other process time to save the entry. */
 const MIN_WAIT_LIMIT_MS = 2000;
 
 export class TemplateLoader {
@@ -193,8 +193,8 @@ export class TemplateLoader {
   }
 
   /**
-   * Prefills the tokens that the nearest cached template does not share. If it succeeds, it releases the lock after the
-   * save.
+   * Prefills the tokens that the nearest cached template does not share. After a success, the lock is released when the
+   * save has ended. After an error, the caller must release the lock.
    */
   async #prefill(request: StartRequest, problem: string, lock: EntryLock | undefined): Promise<Filled> {
     const { prefillEstimate, writeBehind } = this.#parts;

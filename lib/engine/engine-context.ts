@@ -67,7 +67,7 @@ export class EngineContext {
   }
 
   /**
-   * Whether a restored sequence can be trimmed too. A state contains only the cells inside a sliding window, also with
+   * Whether a restored sequence can be trimmed too. A state contains only the cells inside a sliding window, even with
    * `fullSlidingWindow`.
    */
   get canTrimRestored(): boolean {
@@ -105,7 +105,7 @@ export class EngineContext {
     return this.#context.logProbabilities(row, count);
   }
 
-  /** Idempotent. */
+  /** Closes the context. Idempotent. */
   close(): Promise<void> {
     return this.#context.close();
   }

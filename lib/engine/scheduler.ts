@@ -114,8 +114,8 @@ export class Scheduler {
   }
 
   /**
-   * Schedules the next step. It starts after the sessions have handled the tokens of the last decode, so that all can
-   * join it.
+   * Schedules the next step. The step starts after the sessions have handled the tokens of the last decode, so that all
+   * sessions can join it.
    */
   #schedule(): void {
     if (this.#queue.length > 0) {
@@ -195,8 +195,8 @@ export class Scheduler {
   }
 
   /**
-   * The signal that may interrupt a decode. A decode that several requests share cannot be interrupted. Neither can a
-   * brief decode, because a listener would double the time that JavaScript takes for it.
+   * The signal that may interrupt a decode. A decode that several requests share cannot be interrupted. A brief decode
+   * is not interrupted either, because a listener would double the time that JavaScript needs for each decode.
    */
   #signalOf(slices: readonly Slice[]): AbortSignal | undefined {
     const [first] = slices;
@@ -289,8 +289,8 @@ export class Scheduler {
   }
 
   /**
-   * Marks all requests of a failed batch to be decoded alone, to find the one that fails. If their sequences were
-   * emptied, all fail.
+   * Marks all requests of a failed batch to be decoded alone, to find the one that fails. A request whose sequence was
+   * emptied is rejected.
    */
   async #suspectAll(slices: readonly Slice[], error: unknown): Promise<void> {
     for (const { pending } of slices) {

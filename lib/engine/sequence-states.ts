@@ -33,7 +33,8 @@ export interface CheckpointTotals {
 
 /**
  * The states of sequences in the store. Several sequences may continue from one state: forks share the checkpoints and
- * the swapped-out state of their source. A state leaves the store with its last owner, or when the store needs its bytes.
+ * the swapped-out state of their source. The store drops a state when its last owner releases it, or when another state
+ * needs its bytes.
  */
 export class SequenceStates {
   readonly store: StateStore;
@@ -88,7 +89,7 @@ export class SequenceStates {
   /**
    * Keeps the contents of a sequence that is about to be emptied.
    *
-   * @param withState whether to capture the state too. Without it, the contents are the tokens and their batches.
+   * @param withState whether to capture the state too. If not, the contents are the tokens and their batches.
    */
   swapOut(sequence: Sequence, withState: boolean): void {
     this.dropSwapped(sequence);
@@ -115,7 +116,7 @@ export class SequenceStates {
    * Copies the contents of a sequence: its swapped-out contents, or the tokens that it holds now. The caller must end
    * the copy.
    *
-   * @returns undefined if there is nothing to copy, or no memory for it
+   * @returns undefined if there is nothing to copy, or no memory for the copy
    * @throws HeadstartError `ABORTED`, `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
    */
   async copyOf(sequence: Sequence, signal?: AbortSignal): Promise<ContentsCopy | undefined> {
@@ -199,7 +200,7 @@ export class SequenceStates {
 
   /**
    * Captures a checkpoint of a sequence. If the model has attention layers, the checkpoint is partial: it holds only
-   * what cannot be trimmed.
+   * the part of the state that cannot be trimmed.
    *
    * @param beginsTurn see {@link addCheckpoint}
    * @throws as {@link capture}.
@@ -223,7 +224,7 @@ export class SequenceStates {
   }
 
   /**
-   * Adds a checkpoint of a sequence. Older checkpoints stay only if their tokens are a prefix of the new one.
+   * Adds a checkpoint of a sequence. An older checkpoint stays only if its tokens are a prefix of the new tokens.
    *
    * @param beginsTurn whether the checkpoint belongs to the first prompt of a turn. If not, it replaces the checkpoint of
    *   the previous step, and the checkpoint of the turn stays.
@@ -260,7 +261,7 @@ export class SequenceStates {
     }
   }
 
-  /** Removes an owner of a state. Without owners the state is dropped. */
+  /** Removes an owner of a state. Drops the state if it has no other owner. */
   release(stored: StoredState, owner: Sequence): void {
     const owners = this.#owners.get(stored);
     owners?.delete(owner);

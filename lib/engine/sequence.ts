@@ -5,7 +5,10 @@ import { type PrefillChunk, PrefillLog } from './reproducible/prefill-log.js';
 import type { StateKind, StoredState } from './state-store.js';
 
 export interface SequenceOptions {
-  /** Number of tokens at the start that a template provides. If the sequence holds no others, its state is not kept. */
+  /**
+   * Number of tokens at the start that a template provides. If the sequence holds no other tokens, its state is not
+   * kept.
+   */
   templateLength?: number | undefined;
   /** @default 'conversation' */
   kind?: StateKind | undefined;
@@ -46,8 +49,8 @@ export interface SequenceCheckpoints {
 
 /**
  * A sequence of the KV cache, with its tokens. A pool leases an id of the context to it. If another sequence needs an
- * id or KV cells, the pool takes the id of an idle sequence away. That sequence is then empty, and can be leased an id
- * again.
+ * id or KV cells, the pool takes the id of an idle sequence away. The idle sequence is then empty. The pool can lease
+ * an id to it again.
  *
  * A fork shares the KV cells of its parent's first tokens. Each token beyond them takes one cell.
  */
@@ -66,7 +69,7 @@ export class Sequence {
   inProgress = false;
   /** Whether the sequence is evicted only after all idle sequences of its pool that are not pinned. */
   pinned = false;
-  /** Order of arrival of the current work: smaller is older. The pool assigns it when it is first read. */
+  /** Order of arrival of the current work: smaller is older. Undefined until the pool assigns a number to the work. */
   age: number | undefined;
   /** The batches in which the tokens were decoded. Present with `reproducible`. */
   readonly log: PrefillLog | undefined;
@@ -87,7 +90,7 @@ export class Sequence {
   /** How many cells this sequence shares with its parent. */
   #sharedLength = 0;
   readonly #forks = new Set<Sequence>();
-  /** Whether a trim is in progress that may be refused. */
+  /** Whether a trim that the memory may refuse is in progress. */
   #isTrimming = false;
   /** Tokens in front of this position have no cell in a sliding-window cache: see `#cellsInWindow`. */
   #windowStart = 0;
@@ -244,7 +247,7 @@ export class Sequence {
     }
   }
 
-  /** Trims memory that may refuse it. If it is refused, restores a checkpoint. */
+  /** Trims memory that may refuse a trim. If it refuses, restores a checkpoint. */
   async #tryTrim(length: number): Promise<boolean> {
     if (await this.#context.removeSequence(this.id, length)) {
       this.#cut(length, true);
@@ -295,7 +298,7 @@ export class Sequence {
   /** Makes this empty sequence a copy of `source`. Both share all cells. Needs a unified KV cache. */
   async forkFrom(source: Sequence): Promise<void> {
     const copying = this.#context.copySequence(source.id, this.id);
-    this.#setContents(source.tokens, source.#windowStart); // recorded at once, for the next caller
+    this.#setContents(source.tokens, source.#windowStart); // at once, because the next caller may need the tokens now
     this.log?.set(source.log?.chunks ?? []);
     this.#share(source, source.length);
     await copying.catch((error: unknown) => {
@@ -305,7 +308,7 @@ export class Sequence {
   }
 
   /**
-   * @param partial whether to capture only what cannot be trimmed, for a checkpoint. @default false
+   * @param partial whether to capture only the part that cannot be trimmed, for a checkpoint. @default false
    * @throws HeadstartError `CAPTURE_FAILED`, `OUT_OF_MEMORY`, `CLOSED`.
    */
   capture(partial = false): Promise<SequenceState> {

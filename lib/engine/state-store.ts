@@ -12,7 +12,7 @@ export type StateKind = 'request' | 'conversation' | 'template';
 /** Says how long a state is worth keeping. */
 export interface StateOwner {
   readonly kind: StateKind;
-  /** Identifies a template. Only states with a key can be found again by it, and pinned. */
+  /** Identifies a template. Only a state with a key can be found by its key and be pinned. */
   readonly key?: string | undefined;
   /** Whether a turn that needs the state is in progress now. @default never */
   readonly inProgress?: (() => boolean) | undefined;
@@ -25,7 +25,9 @@ export interface StoredState extends StateOwner {
   readonly tokens: Int32Array;
   /** States of one group are never used for another: see `groupOf`. */
   readonly group: string;
-  /** Whether the state holds only what cannot be trimmed: see {@link SequenceState.isPartial}. @default false */
+  /**
+   * Whether the state holds only the part that cannot be trimmed: see {@link SequenceState.isPartial}. @default false
+   */
   readonly isPartial?: boolean | undefined;
   /** Duration of the prefill that this state replaces, ms. */
   readonly prefillMs?: number | undefined;
@@ -59,7 +61,7 @@ export interface StateStoreStatus extends StateCount {
 /** The order in which states are dropped. A state displaces only states of its own or a lower rank, and no pinned ones. */
 const RANK = { request: 0, conversation: 1, template: 2, recent: 3, inProgress: 4, pinned: 5 } as const;
 
-/** A state that was used in this time is more likely to be used again than an idle one, ms. */
+/** A state that was used within this time, ms, is more likely to be used again than other states of its kind. */
 const RECENT_MS = 600_000;
 
 interface Entry {
@@ -170,7 +172,7 @@ export class StateStore {
     this.transfers.serveWaiting();
   }
 
-  /** Pinned states are never displaced. They count: if they fill the budget, no other state is kept. */
+  /** Pinned states are never displaced. Their bytes count: if they fill the budget, no other state is kept. */
   setPinned(key: string, pinned: boolean): void {
     if (pinned) {
       this.#pinned.add(key);
@@ -223,7 +225,7 @@ export class StateStore {
     return true;
   }
 
-  /** The entries that a state of this rank may displace, in the order of leaving. */
+  /** The entries that a state of this rank may displace. The first entry leaves first. */
   #displaceable(rank: number): Entry[] {
     return [...this.#entries.rvalues()] // the least recently used first, which a stable sort keeps within a rank
       .filter((entry) => entry !== undefined)
@@ -235,7 +237,7 @@ export class StateStore {
 
   #rankOf({ kind, key, inProgress }: StateOwner, usedAt = this.#now()): number {
     if (kind === 'request') {
-      return RANK.request; // also if it was just used: it must not displace a template or an active conversation
+      return RANK.request; // even if it was just used: it must not displace a template or an active conversation
     }
     if (key !== undefined && this.#pinned.has(key)) {
       return RANK.pinned;

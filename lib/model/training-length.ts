@@ -66,8 +66,8 @@ function otherwise(model: KnownModel, metadata: Readonly<Record<string, string>>
 }
 
 /**
- * The number of tokens that the model can handle: its training length, or its original training length with RoPE
- * scaling.
+ * The number of tokens that the model can handle. If RoPE scaling is on, this is more than the original training
+ * length.
  */
 function reachOf(
   model: KnownModel,

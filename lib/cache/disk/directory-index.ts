@@ -1,7 +1,7 @@
 // An index of the entries in the directory, so that the entries need not be opened one by one. The index is a file with
 // one line for each entry. A line contains data from the footer of its entry. Each save appends a line, and missing
-// lines are rebuilt. The index is used for nearest starts, statistics and budgets. A start with a known key does not
-// need the index. If the index and an entry disagree, the entry counts.
+// lines are rebuilt. The cache needs the index to find the nearest template, and for statistics and budgets. A start
+// with a known key does not need the index. If the index and an entry disagree, the entry counts.
 import { appendFile, open, rm, stat } from 'node:fs/promises';
 import { SequenceState } from '../../native/state.js';
 import { groupOf } from '../key.js';
@@ -28,8 +28,8 @@ export class DirectoryIndex {
   /** The newest refresh. Refreshes run one after another, because they share the offset. */
   #refreshing: Promise<unknown> = Promise.resolve();
   /**
-   * Names that this process saved or deleted since the current refresh began. The refresh ignores them, because it may
-   * have listed the directory before these changes.
+   * Names of files that this process saved or deleted since the current refresh began. The refresh ignores them,
+   * because it may have listed the directory before these changes.
    */
   readonly #changed = new Set<string>();
 

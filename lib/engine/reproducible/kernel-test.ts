@@ -25,8 +25,8 @@ interface Place {
 }
 
 /**
- * The runs of the test. Each run first empties the context. It returns the logits of sequence 0, or those of the given
- * sequence if it is a run of {@link alone}.
+ * Decodes tokens in several ways. Each method first empties the context. {@link alone} returns the logits of the given
+ * sequence, and the other methods return the logits of sequence 0.
  */
 export class KernelTest {
   readonly #context: Context;

@@ -1,5 +1,5 @@
-// What `reproducible` changes: every sequence is computed in the same batches as if it were alone, and is rebuilt in
-// them if its state is lost.
+// What `reproducible` changes: prompts are cut into the same chunks as if their sequence were alone. If the state of a
+// sequence is lost, the same chunks are decoded again.
 import type { Context } from '../../native/context.js';
 import { commonPrefixLength } from '../../tokens.js';
 import type { Decoded, DecodeRequest } from '../decode-request.js';
@@ -17,7 +17,7 @@ export interface ReproducibilityHost {
   context: EngineContext;
   states: SequenceStates;
   canTrim: boolean;
-  /** Whether the model has a sliding window. Its cells change their place when they are restored. */
+  /** Whether the model has a sliding window. The cells of a window change their place when a state is restored. */
   hasWindow: boolean;
   decode(request: DecodeRequest): Promise<Decoded>;
   withCells<T>(attempt: () => Promise<T>, signal: AbortSignal | undefined, sequence: Sequence): Promise<T>;
@@ -43,7 +43,9 @@ export class Reproducibility {
     this.#invariance = invariance;
   }
 
-  /** Which requests may share a batch. With LoRA adapters it is `none`, because the self-test ran without them. */
+  /**
+   * Which requests may share a batch. `none` if LoRA adapters are applied, because the self-test ran without adapters.
+   */
   get batchInvariance(): BatchInvariance {
     return this.#host.context.isAdapted ? 'none' : this.#invariance;
   }
@@ -59,7 +61,7 @@ export class Reproducibility {
   }
 
   /**
-   * Restores the contents that were swapped out, if the prompt begins with more of them than with the template.
+   * Restores the swapped-out contents if the prompt shares more tokens with them than with the template.
    *
    * @returns whether the contents were restored. If not, load the template and call {@link replay}.
    * @throws HeadstartError `ABORTED`, `CLOSED`.

@@ -95,8 +95,8 @@ export function requirePath(path: unknown): void {
 }
 
 /**
- * Refuses paths that are not regular files. A save renames new files to these paths, and the rename would replace a
- * device, pipe or link by a regular file.
+ * Refuses a path at which something other than a regular file exists. A save renames a new file to the path, and the
+ * rename would replace a device, pipe or link with a regular file.
  *
  * @throws HeadstartError `WRITE_FAILED` if the path of the session or of its state exists and is not a regular file.
  */
