@@ -1,5 +1,5 @@
-// The types of options, as zod schemas. Each schema describes its values in words, so that error messages and the reference page
-// (docs/reference/options.md) say the same.
+// The types of options, as zod schemas. Each schema describes its values in words, so that error messages and the
+// reference page (docs/reference/options.md) say the same.
 import { z } from 'zod';
 import { definedOptions } from './options.js';
 
@@ -53,7 +53,7 @@ export function integer(min: number, max = 2 ** 28): z.ZodInt {
   return worded(z.int({ error }).min(min, { error }).max(max, { error }), error);
 }
 
-/** A number of bytes or milliseconds. */
+/** An integer without an upper limit, for example a number of bytes, milliseconds or entries. */
 export function size(): z.ZodInt {
   const error = 'an integer from 0 up';
   return worded(z.int({ error }).min(0, { error }), error);

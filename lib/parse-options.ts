@@ -35,8 +35,8 @@ export function parseOptions<Schema extends z.ZodType>(
 }
 
 /**
- * Checks options and freezes them. Does not fill in defaults, because a default must not override an option of another
- * level.
+ * Checks options and freezes them. Does not fill in defaults, because a default of a call would override the same
+ * option of the session or the agent.
  *
  * @throws HeadstartError the codes of {@link parseOptions}.
  */

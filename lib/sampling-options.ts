@@ -83,11 +83,14 @@ export const SAMPLING = {
   minKeep: integer(0, MAX_HISTORY).optional(),
   /** Divides positive logits of recent tokens by this value and multiplies negative ones, 0.01 to 100. @default 1 */
   repeatPenalty: number(0.01, 100).optional(),
-  /** Subtracted from a token's logit for each recent occurrence, -100 to 100. @default 0 */
+  /** Value to subtract from a token's logit for each recent occurrence, -100 to 100. @default 0 */
   frequencyPenalty: number(-100, 100).optional(),
-  /** Subtracted once from the logit of each recent token, -100 to 100. @default 0 */
+  /** Value to subtract once from the logit of each recent token, -100 to 100. @default 0 */
   presencePenalty: number(-100, 100).optional(),
-  /** Number of newest tokens that count as recent for these three penalties, up to 2^20. @default 64 */
+  /**
+   * Number of newest tokens that count as recent for `repeatPenalty`, `frequencyPenalty` and `presencePenalty`, up to
+   * 2^20. @default 64
+   */
   penaltyLastTokens: integer(0, MAX_HISTORY).optional(),
   /** Penalizes repeated runs of tokens. @default off */
   dry: DRY_OPTIONS.optional(),

@@ -3,11 +3,13 @@
 export type Json = unknown;
 export type JsonObject = Readonly<Record<string, Json>>;
 
-/** Keywords whose value is a schema, a list of schemas, or schemas by name. */
+/** Keywords whose value is a schema. */
 const SCHEMAS = new Set(['items', 'additionalItems', 'contains', 'propertyNames', 'not', 'if', 'then', 'else']);
+/** Keywords whose value is a list of schemas. */
 const LISTS = new Set(['allOf', 'anyOf', 'oneOf', 'prefixItems']);
 /** Keywords whose value is a schema or a boolean. A boolean stays a boolean. */
 const SWITCHES = new Set(['additionalProperties', 'unevaluatedProperties', 'unevaluatedItems']);
+/** Keywords whose value is an object of schemas by name. */
 const MAPS = new Set(['properties', 'patternProperties', 'dependentSchemas', '$defs', 'definitions']);
 
 /** Applies `change` to each schema directly inside a schema. */

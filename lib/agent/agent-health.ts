@@ -2,7 +2,10 @@ import type { TemplateCacheStats } from '../cache/statistics.js';
 import type { EngineStatus } from '../engine/engine.js';
 import type { StateStoreStatus } from '../engine/state-store.js';
 
-/** The current state of an agent. Reading it takes microseconds, so it suits health checks and scrapes every few seconds. */
+/**
+ * The current state of an agent. Reading it takes microseconds, so it suits health checks and scrapes every few
+ * seconds.
+ */
 export interface AgentHealth extends EngineStatus {
   /** `closing` after `close()` was called. */
   status: 'ok' | 'closing';

@@ -52,7 +52,7 @@ export async function openParts(config: AgentConfig): Promise<AgentParts> {
 }
 
 /**
- * Closes all parts, one after another, also if some of them fail.
+ * Closes all parts, one after another, even if some of them fail.
  *
  * @throws the first error
  */
@@ -126,7 +126,10 @@ async function openTemplates(model: Model, fingerprint: string, { model: { chatT
   };
 }
 
-/** The sampling options of all requests: llama.cpp's defaults, overridden by the recommended ones and by those of the agent. */
+/**
+ * The sampling options of all requests: llama.cpp's defaults, overridden by the recommended options and then by the
+ * agent's options.
+ */
 async function defaultSampling(
   model: Model,
   generationConfig: unknown,
@@ -221,7 +224,7 @@ function warnOfTrainingLength(model: Model, options: ReachOptions, logger: Logge
   }
 }
 
-/** Opens the template cache of this engine. Its key covers everything that changes KV bytes. */
+/** Opens the template cache of this engine. The keys of its entries cover everything that changes KV bytes. */
 function openCache(
   model: Model,
   fingerprint: string,

@@ -87,7 +87,8 @@ export class AgentServer {
    *
    * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` or `TOKEN_OUT_OF_RANGE` (`sampling`), `SCHEMA_INVALID`, `MCP_FAILED`,
    *   `ADDON_NOT_FOUND`, `ADDON_LOADED`, `MODEL_NOT_FOUND`, `MODEL_INVALID`, `UNSUPPORTED_MODEL`, `LORA_NOT_FOUND`, `LORA_INVALID`,
-   *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `NOT_REPRODUCIBLE`, `CACHE_DIR_SHARED`, `ABORTED`, and the codes of {@link resolveModel}.
+   *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `NOT_REPRODUCIBLE`, `CACHE_DIR_SHARED`, `ABORTED`, and the codes of
+   *   {@link resolveModel}.
    */
   static async initialize(options: AgentOptions): Promise<AgentServer> {
     const config = resolveAgentOptions(options);
@@ -114,13 +115,14 @@ export class AgentServer {
     return this.#parts.mcp;
   }
 
-  /** Tokens that one session may hold. */
+  /** Maximum number of tokens that one session may hold. */
   get contextSize(): number {
     return this.#parts.contextSize;
   }
 
   /**
-   * Opens a session with its template in the KV cache. Any number of sessions may be open; at most `nSeqMax` of them hold a sequence.
+   * Opens a session with its template in the KV cache. Any number of sessions may be open. At most `nSeqMax` of them
+   * hold a sequence.
    *
    * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` (`messages`, `toolChoice`, `sampling`), `SCHEMA_INVALID`,
    *   `QUEUE_FULL`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`, `NO_CHAT_TEMPLATE`, and the codes of rendering and decoding.
@@ -130,11 +132,12 @@ export class AgentServer {
   }
 
   /**
-   * Opens a session that {@link Session.save} wrote, with its old id and messages. If its KV state was saved and fits the model, the
-   * session continues from it. Otherwise the next turn prefills the conversation.
+   * Opens a session that {@link Session.save} wrote, with its old id and messages. If its KV state was saved and fits
+   * the model, the session continues from this state. Otherwise the next turn prefills the conversation.
    *
-   * A saved tool runs the agent's tool of the same name, and a saved tool of an MCP server runs the tool of that server. `options`
-   * override the saved ones. `tools` replace the saved tools, except those of MCP servers.
+   * A saved tool runs the agent's tool of the same name, and a saved tool of an MCP server runs the tool of that
+   * server. The fields of `options` override the saved options. The option `tools` replaces the saved tools, except
+   * those of MCP servers.
    *
    * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `INVALID_ARGUMENT` (no path,
    *   or that session is open), and the codes of {@link createSession}.
@@ -176,8 +179,10 @@ export class AgentServer {
   }
 
   /**
-   * Streams a completion: iterate over its parts, which are `text-delta` parts and a `finish` at the end, or await `result`.
-   * Nothing happens before that.
+   * Returns a completion as a stream: iterate over its parts, or await its `result`. The parts are `text-delta` parts
+   * and a `finish` at the end.
+   *
+   * The completion starts when the stream is iterated or its `result` is awaited.
    *
    * @throws HeadstartError the codes of {@link complete}.
    */
@@ -191,7 +196,7 @@ export class AgentServer {
    * A system message may come first, as in the `messages` of {@link createSession}.
    *
    * @throws HeadstartError `INVALID_ARGUMENT`, `CONFIG_INVALID` (the options), `SCHEMA_INVALID`, `CONTEXT_FULL` (the template alone
-   *   fills it), `CLOSED`, and the codes of rendering and tokenizing.
+   *   fills the context), `CLOSED`, and the codes of rendering and tokenizing.
    */
   async countTokens(
     input: string | readonly ConversationMessage[],
@@ -208,9 +213,9 @@ export class AgentServer {
   }
 
   /**
-   * Replaces the LoRA adapters by these. The call waits until no turn is decoding; new turns and sessions wait for the call. Open sessions
-   * prefill their messages again with the new adapters. So does a turn whose tools were running, or that waited for the
-   * reader of its stream. If the call fails, nothing has changed.
+   * Replaces all LoRA adapters with `loras`. The call waits until no turn is decoding. New turns and sessions wait for
+   * the call. Open sessions prefill their messages again with the new adapters. A turn whose tools were running, or
+   * that waited for the reader of its stream, also prefills its messages again. If the call fails, nothing has changed.
    *
    * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`, and the codes of
    *   {@link resolveModel}.
@@ -292,12 +297,17 @@ function loggerOf(userLogger: Logger | undefined, debug: boolean): Logger | unde
 }
 
 /**
- * llama.cpp compares the training length with the cells of a unified KV cache, which many sessions share. So its warning is wrong for
- * one session. The agent compares the training length with `contextSize` instead: see `trainingLengthWarning`.
+ * llama.cpp warns if a unified KV cache has more cells than the training length. Many sessions share these cells, so
+ * the warning is wrong for one session. The agent compares the training length with `contextSize` instead: see
+ * `trainingLengthWarning`.
  */
 const FALSE_ALARM = /n_ctx_seq \(\d+\) > n_ctx_train \(\d+\)/;
 
-/** Sends llama.cpp's log to a logger. @returns a function that stops it, unless another logger has replaced this one */
+/**
+ * Sends llama.cpp's log to a logger.
+ *
+ * @returns a function that stops this, unless another logger has replaced `logger`
+ */
 function receiveNativeLog(logger: Logger | undefined, debug: boolean): () => void {
   if (logger === undefined) {
     return () => {};

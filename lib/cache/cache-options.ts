@@ -54,9 +54,12 @@ export const CACHE = {
    * @default true
    */
   stableTools: boolean().default(true),
-  /** Templates that stay in the KV cache for sessions to fork. @default 4, with `kvLayout` 'split' 0 */
+  /**
+   * Maximum number of resident templates. A resident template stays in the KV cache, so that sessions can fork it.
+   * @default 4, with `kvLayout` 'split' 0
+   */
   maxResidentTemplates: integer(0, 255).optional(),
-  /** Maximum KV cells of those templates, one cell per token. @default half of kvCells */
+  /** Maximum number of KV cells of all resident templates, one cell per token. @default half of kvCells */
   maxResidentCells: integer(0).optional(),
   /**
    * Deprecated: no effect. The states of sessions share the budget `maxMemoryBytes`.

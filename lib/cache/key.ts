@@ -12,8 +12,8 @@ export const ENTRY_FORMAT = 1;
 const MAX_REMEMBERED_TENANTS = 1024;
 
 /**
- * Everything besides the tokens that changes the bytes of a KV state. Each component has a name, so that the
- * explanation of a miss can name it.
+ * Everything that changes the bytes of a KV state, except the tokens. Each component has a name, so that the
+ * explanation of a miss can name the component.
  */
 export interface KeyComponents {
   /** Number of the entry format. */

@@ -2,7 +2,7 @@
 
 /**
  * The assumed prefill speed before the first measurement. The value is low on purpose: the estimate limits the wait for
- * another process, and a wait that is too long costs less than a second prefill.
+ * another process, and a wait that is too long costs less than a duplicate prefill.
  */
 const ASSUMED_TOKENS_PER_MS = 0.1;
 /** Weight of a new measurement in the running mean. */

@@ -28,7 +28,7 @@ export function prefixHashes(tokens: Int32Array): Uint32Array {
   return hashes;
 }
 
-/** The hashes of a template's tokens that the index stores. */
+/** The hashes that the index stores for the tokens of a template. */
 export interface PrefixHashes {
   /** Number of tokens. */
   tokens: number;

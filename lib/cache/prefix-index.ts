@@ -36,7 +36,7 @@ export interface PrefixQuery {
   tokens: Int32Array;
   /** Whether a restored state can be trimmed. If not, only a state whose tokens are all in the prompt is a candidate. */
   canTrim: boolean;
-  /** Whether only the sequence's own states are candidates. @default false */
+  /** Whether only the own states of the sequence to load into are candidates. @default false */
   ownOnly?: boolean | undefined;
 }
 
@@ -66,7 +66,7 @@ export class PrefixIndex {
   async nearestTemplate(query: PrefixQuery): Promise<PrefixCandidate | undefined> {
     const { engine, states, residents, disk } = this.#parts;
     const candidates: PrefixCandidate[] = [];
-    // Cells of a sliding window that sequences share are never freed, so only stored states are used there.
+    // Cells of a sliding window that sequences share are never freed. So with a window, only stored states are used.
     for (const resident of engine.hasWindow ? [] : residents.values()) {
       const { shared, tokens } = measure({ ...query, canTrim: true }, resident);
       candidates.push({ source: 'resident', resident, shared: resident.sequence.trimmableLength(shared), tokens });
@@ -104,7 +104,10 @@ export class PrefixIndex {
     return longest;
   }
 
-  /** The idle sequence that shares the longest prefix with a prompt, if it is worth more than the `baseline` tokens. */
+  /**
+   * The idle sequence that shares the longest prefix with a prompt. Undefined if no sequence shares at least
+   * {@link MIN_SHARED_TOKENS} more tokens than `baseline`.
+   */
   longestIdle({ group, tokens, ownOnly = false }: PrefixQuery, baseline: number): Sequence | undefined {
     let longest: Sequence | undefined;
     let minimum = baseline + MIN_SHARED_TOKENS;

@@ -41,8 +41,8 @@ export class PrefixLoader {
   }
 
   /**
-   * Leases an id for the sequence. The prompt may continue a finished request, or share tokens with an idle sequence that
-   * must be evicted. Then the sequence takes over the id and the tokens of that sequence.
+   * Leases an id for the sequence, or takes over the id and the tokens of an idle sequence that shares tokens with the
+   * prompt.
    *
    * @param prompt undefined if only the template will be loaded
    * @param inProgress as `SequencePool.lease`
@@ -68,8 +68,8 @@ export class PrefixLoader {
   }
 
   /**
-   * Finds the idle sequence to take over instead of copying it. Either its request has ended and the prompt continues
-   * its tokens, or the idle sequence would be evicted anyway.
+   * Finds the idle sequence to take over instead of copying it. Either the request of the idle sequence has ended and
+   * the prompt continues its tokens, or the idle sequence would be evicted anyway.
    */
   #findIdle(tokens: Int32Array): Sequence | undefined {
     const { cache, engine } = this.#setup;

@@ -10,7 +10,7 @@ export interface ResidentTemplate {
   /** See `groupOf`. */
   group: string;
   tokens: Int32Array;
-  /** Busy while the template is loaded. */
+  /** Busy while the template is being loaded. */
   sequence: Sequence;
   /** Duration of the prefill that this template replaces, ms. */
   prefillMs: number;
@@ -84,7 +84,8 @@ export class ResidentTemplates {
   /**
    * Leases a sequence for a new resident template, within the budgets of cells.
    *
-   * @param forSequence the sequence that starts from the template. No session that is older than it loses cells.
+   * @param forSequence the sequence that starts from the template. No session that is older than this sequence loses
+   *   cells.
    * @returns undefined while all resident sequences are being filled, or if sessions share too many cells of a sliding
    *   window with templates that are no longer resident
    */

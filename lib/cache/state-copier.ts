@@ -24,7 +24,10 @@ export interface StateCopierParts {
   logger: Logger | undefined;
 }
 
-/** Maximum time that a start waits for the save of another large template, because its disk may hang. */
+/**
+ * Maximum time that a start waits for the save of another large template, ms. Without a limit, a hanging disk would
+ * block it.
+ */
 const MAX_WAIT_MS = 30_000;
 
 /**

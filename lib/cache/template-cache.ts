@@ -171,7 +171,8 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
   }
 
   /**
-   * Tells from which source a start with this template would come now. For a miss, compares it with the nearest entry.
+   * Tells which source a start with this template would use now. For a miss, compares the template with the nearest
+   * entry.
    */
   async explainMiss(template: Template): Promise<TemplateMissExplanation> {
     const { cache, find } = this.#parts;

@@ -6,7 +6,10 @@ export interface CellWaiter {
   age: number;
   /** Cells that the work needs. 0 means unknown: the waiter then tries after every release. */
   needed: number;
-  /** The waiter is not in the scheduler's queue. Younger requests in that queue are preempted for it. @default false */
+  /**
+   * Whether the waiter is outside the scheduler's queue. Younger requests in that queue are then preempted for it.
+   * @default false
+   */
   claims?: boolean;
   retry(): void;
   fail(error: HeadstartError): void;

@@ -38,7 +38,7 @@ export interface EngineOptions {
 const MIN_SPEEDUP = 2;
 
 /**
- * The age of resident templates. Every session has a smaller age, which means an older one. So the prefill of a
+ * The age of resident templates. Every session has a smaller number, so it counts as older. Therefore the prefill of a
  * template never preempts a session.
  */
 const RESIDENT_AGE = 2 ** 48;
@@ -130,7 +130,7 @@ export class Engine {
       othersHoldCells: (sequence) => this.#othersHoldCells(sequence),
       ageOf: (sequence) => this.#ageOf(sequence),
       fullError: (cause) => this.#fullError(cause),
-      // Recurrent states take no cells, and each split stream has its own.
+      // Recurrent states take no cells, and each split stream has its own cells.
       freeCells: () => sharedCells - this.usedCells,
       canEverFit: (tokens) => context.model.recurrent || tokens <= context.info.kvCellsPerSequence,
       chunkSize: options.reproducible === undefined ? undefined : chunkSize(context),
@@ -179,8 +179,8 @@ export class Engine {
    * alone, it is always cut into the same batches. If it fails, the sequence keeps the tokens decoded until then.
    *
    * @throws HeadstartError `PREEMPTED` if the sequence was emptied because older requests needed its cells: decode its
-   *   tokens again. `CONTEXT_FULL` if it can never fit into the KV cache. `ABORTED`, with `sequences` if the sequence
-   *   is empty now. Also the code of a failed sampler, and the errors of {@link Context.decode}.
+   *   tokens again. `CONTEXT_FULL` if the request can never fit into the KV cache. `ABORTED`, with `sequences` if the
+   *   sequence is empty now. Also the code of a failed sampler, and the errors of {@link Context.decode}.
    */
   decode(request: DecodeRequest): Promise<Decoded> {
     const decoding = this.#scheduler.submit(request);
@@ -206,9 +206,9 @@ export class Engine {
   }
 
   /**
-   * Repeats work that needs KV cells for an empty sequence until the cells suffice. Between two attempts it evicts one
-   * idle sequence: first resident templates that have cells of their own and are not pinned, then sessions, then other
-   * resident templates. If no sequence is idle, it waits until cells are released.
+   * Repeats work that needs KV cells until the cells suffice. Between two attempts it evicts one idle sequence: first
+   * resident templates that have cells of their own and are not pinned, then sessions, then other resident templates.
+   * If no sequence is idle, it waits until cells are released.
    *
    * @param sequence the sequence that needs the cells. Younger requests are preempted.
    *   @default preempts none
@@ -284,7 +284,7 @@ export class Engine {
   /** Keeps the contents of a sequence that is about to be evicted, if restoring them later is worthwhile. */
   #swapOut(sequence: Sequence): void {
     if (sequence.isAbandoned) {
-      this.states.dropPartial(sequence); // no other sequence can use them
+      this.states.dropPartial(sequence); // no other sequence can use partial checkpoints
     }
     if (sequence.length <= sequence.templateLength || (sequence.isAbandoned && sequence.kind === 'request')) {
       return; // an earlier state may still be swapped out

@@ -66,7 +66,10 @@ export class SequencePool {
     return count;
   }
 
-  /** Order of arrival of the sequence's current work: smaller is older. Undefined if this pool did not lease it. */
+  /**
+   * Order of arrival of the sequence's current work: smaller is older. Undefined if the sequence has no id of this
+   * pool.
+   */
   ageOf(sequence: Sequence): number | undefined {
     if (!this.#leased.has(sequence)) {
       return undefined;

@@ -21,7 +21,7 @@ export class StateSizes {
     }
   }
 
-  /** @returns bytes; undefined before states of two lengths are known */
+  /** @returns bytes; undefined if the earlier states do not suffice for an estimate */
   expect(tokens: number): number | undefined {
     const [short, long] = [this.#shortest, this.#longest];
     if (short === undefined || long === undefined) {

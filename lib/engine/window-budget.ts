@@ -39,8 +39,8 @@ export class WindowBudget {
     this.#residents = residents;
     this.#sessions = sessions;
     this.#window = model.slidingWindow;
-    // A window cache as large as the full cache never runs out first, and split streams share nothing.
     this.#far = this.#window + Math.max(this.#window, info.microBatchSize);
+    // A window cache as large as the full cache never runs out first, and split streams share nothing.
     const isBounded =
       this.#window > 0 && !info.fullSlidingWindow && info.kvLayout === 'unified' && cells < info.kvCells;
     this.#limit = isBounded ? cells - info.microBatchSize - sessions.size * this.#window : Number.POSITIVE_INFINITY;

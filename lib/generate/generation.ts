@@ -43,7 +43,7 @@ export interface GenerateRequest {
 
 /** The place in a prompt at which a checkpoint is kept. */
 export interface CheckpointPlace {
-  /** Number of prompt tokens in front of the place. All tokens of the prompt are allowed. */
+  /** Number of prompt tokens in front of the place. The place may be the end of the prompt. */
   tokens: number;
   /** Whether the prompt is the first of its turn. */
   beginsTurn: boolean;

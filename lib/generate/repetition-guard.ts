@@ -1,12 +1,12 @@
 import { group, integer, type OptionsOf } from '../option-types.js';
 
 const REPETITION_GUARD = {
-  /** Maximum length of a repeated run in tokens, 1 to 512. Repetitions of longer runs are not detected. @default 64 */
+  /** Maximum length of a repeated run of tokens, 1 to 512. Repetitions of longer runs are not detected. @default 64 */
   maxRunTokens: integer(1, 512).default(64),
-  /** How many times in succession a run must occur to end the reply, 2 to 1,000. @default 4 */
+  /** How many times in succession a run of tokens must occur to end the reply, 2 to 1,000. @default 4 */
   repeats: integer(2, 1000).default(4),
   /**
-   * How many tokens all repetitions of a run must have together, 1 to 65,536. So a short run must occur more often.
+   * How many tokens all occurrences of the run must have together, 1 to 65,536. So a short run must occur more often.
    * @default 64
    */
   minTokens: integer(1, 65_536).default(64),

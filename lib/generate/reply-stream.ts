@@ -55,7 +55,7 @@ export class StreamedTask<Part, Result> implements ReplyStream<Part, Result> {
   get result(): Promise<Result> {
     if (this.#result === undefined) {
       this.#result = this.#run();
-      this.#result.catch(() => undefined); // prevents an unhandled rejection: the iteration throws it too
+      this.#result.catch(() => undefined); // prevents an unhandled rejection: the iteration throws this error too
     }
     return this.#result;
   }

@@ -3,7 +3,10 @@ import { HeadstartError } from '../errors.js';
 import { addon } from '../native/addon.js';
 import { FileHash, type FileRange } from '../native/file-hash.js';
 
-/** Size of a sample in bytes. Each tensor has one at its start and one in its middle. */
+/**
+ * Size of a sample in bytes. Each tensor has a sample at its start. A tensor that is larger than a sample also has one
+ * in its middle.
+ */
 const SAMPLE_BYTES = 4096;
 
 /**

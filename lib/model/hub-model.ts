@@ -14,7 +14,7 @@ import { type HuggingFaceModelSource, isPathInside } from './source.js';
 
 const GENERATION_CONFIG = 'generation_config.json';
 const MAX_GENERATION_CONFIG_BYTES = 1024 ** 2;
-/** If an earlier listing can be used instead: the longest wait for the Hub's listing. */
+/** The longest wait for the Hub's listing, ms, if an earlier listing can be used instead. */
 const REFRESH_TIMEOUT_MS = 5000;
 
 /** @returns the path of the model's first file */
@@ -103,7 +103,9 @@ function chooseFiles(source: HuggingFaceModelSource, listing: HubListing): HubFi
   return paths.map((path) => byPath.get(path) as HubFile);
 }
 
-/** A hash of the files' names and contents. It names their directory, so that commits with the same files share one. */
+/**
+ * A hash of the files' names and contents. It names their directory. So commits with the same files share a directory.
+ */
 function contentHash(files: readonly HubFile[]): string {
   const contents = files.map(({ path, size, sha256, gitOid }) => [basename(path), size, sha256 ?? gitOid ?? path]);
   return createHash('sha256').update(JSON.stringify(contents)).digest('hex').slice(0, 16);
@@ -122,8 +124,8 @@ function remoteFile(
 
 /**
  * Downloads the repository's generation_config.json to the directory of the model. Repositories of converted models
- * seldom have this file. If it is missing, the file of the base model that the repository names is downloaded. If that
- * file is missing too, nothing is downloaded.
+ * seldom have this file. If it is missing and `generationConfig` is true, downloads the file of the base model that the
+ * repository names. If that file is missing too, downloads nothing.
  */
 async function fetchGenerationConfig(
   source: HuggingFaceModelSource,

@@ -1,5 +1,5 @@
-// The parts of the Hugging Face Hub's API that downloads need. They list the files of a revision and build their
-// addresses.
+// The parts of the Hugging Face Hub's API that downloads need: the list of a revision's files, and the addresses of
+// these files.
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';

@@ -88,7 +88,7 @@ export async function readSmall({ response, body }: HttpResponse, maxBytes: numb
 }
 
 /**
- * Throws an error for a response without success.
+ * Throws an error if the status of the response is not 2xx.
  *
  * @param what names the resource in the message
  * @throws TransientError, HeadstartError `MODEL_NOT_FOUND`, `UNAUTHORIZED`, `DOWNLOAD_FAILED`.

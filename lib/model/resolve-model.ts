@@ -22,8 +22,8 @@ const RESOLVE = {
   retryConfig: RETRY_CONFIG.prefault({}),
   /**
    * Also return the sampling options that the model's makers recommend. `true` downloads the `generation_config.json`
-   * of the repository or of its base model. `'with-model'` reads the file in the model's directory. It downloads the
-   * repository's file only if it also downloads the model. @default false
+   * of the repository or of its base model. `'with-model'` reads the file in the model's directory. The repository's
+   * file is then downloaded only together with the model. @default false
    */
   generationConfig: value<boolean | 'with-model'>(
     (input) => typeof input === 'boolean' || input === 'with-model',
@@ -34,7 +34,8 @@ const RESOLVE = {
   /** Receives a warning for each retry. @default none */
   logger: callable<Logger>().optional(),
   /**
-   * Aborts the download with `ABORTED`. The received bytes stay, and the next download continues them. @default none
+   * Aborts the download with `ABORTED`. The received bytes stay, and the next download continues after them.
+   * @default none
    */
   signal: abortSignal().optional(),
 };

@@ -5,11 +5,14 @@ import { type Group, group, integer, number, type OptionsOf, type ResolvedOf } f
 import { parseOptions } from '../parse-options.js';
 
 const RETRY = {
-  /** Most retries in a row without progress. An attempt that receives new bytes resets the count. @default 3 */
+  /**
+   * Maximum number of retries in a row without progress. An attempt that receives new bytes resets the count. @default
+   * 3
+   */
   maxRetries: integer(0).default(3),
   /** Wait before the first retry, ms. @default 1000 */
   initialDelayMs: integer(0).default(1000),
-  /** Factor by which each wait is longer than the last. @default 2 */
+  /** Factor by which each wait is longer than the previous one. @default 2 */
   backoffMultiplier: number(1, 100).default(2),
   /** Longest wait, ms, even if a server's Retry-After asks for more. @default 30000 */
   maxDelayMs: integer(0).default(30_000),

@@ -168,7 +168,8 @@ let selectedGpu: Gpu | undefined;
  * Returns the addon. The first call loads it, so that an import of this package does not fail if the binary is missing.
  * The environment variable `LLAMA_HEADSTART_ADDON` can name another `.node` file, for example a build with sanitizers.
  *
- * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, the files that were tried, and the command that fixes it.
+ * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, the files that were tried, and the command that fixes the
+ *   problem.
  */
 export function addon(): RawAddon {
   return loadedAddon().raw;

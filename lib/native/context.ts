@@ -157,7 +157,7 @@ export interface DecodeBatch {
   signal?: AbortSignal | undefined;
 }
 
-/** The error of a row without a sampler. */
+/** The error for a row without a sampler if no token can be chosen. */
 const UNUSABLE_LOGITS = {
   code: 'LOGITS_INVALID',
   message: 'The model computed logits that are not numbers: its weights or an adapter may be damaged',
@@ -167,8 +167,8 @@ const UNUSABLE_LOGITS = {
  * An inference context: a KV cache, and a thread that decodes. The thread runs calls in the order in which they were
  * made.
  *
- * Every method but `counters` and `close` throws `CLOSED` after `close()`, `INVALID_ARGUMENT` for arguments of a wrong type, and
- * `SEQUENCE_OUT_OF_RANGE` for ids outside 0 to maxSequences - 1.
+ * Every method but `counters` and `close` throws `CLOSED` after `close()`, `INVALID_ARGUMENT` for arguments of a wrong
+ * type, and `SEQUENCE_OUT_OF_RANGE` for ids outside 0 to maxSequences - 1.
  */
 export class Context {
   /** The options of the context, as llama.cpp rounded them. */
@@ -203,8 +203,8 @@ export class Context {
    *     `NO_KV_SLOT` (not enough free cells), `ABORTED`, `SAMPLER_BUSY`, `SAMPLER_DEAD`, `CLOSED` (the context or a
    *     sampler).
    *   - During the decode: `DECODE_FAILED`, `CLOSED`, and for a batch of a single sequence `ABORTED`. The error's
-   *     `sequences` are the changed ones. Recurrent and hybrid sequences are then empty. For others, `positionRange`
-   *     returns what is left.
+   *     `sequences` lists the changed sequences. Recurrent and hybrid sequences are then empty. For other sequences,
+   *     `positionRange` returns the positions that are left.
    *   - After the decode, if no token can be chosen for a row: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `SAMPLER_FAILED`,
    *     `LOGITS_INVALID` (with or without a sampler). The error's `picks` has the tokens of the other rows.
    */
@@ -264,12 +264,12 @@ export class Context {
   }
 
   /**
-   * Removes the end of a sequence: the tokens from position `from` (default 0) up to, but not including, `to` (default: the end). Tokens
-   * in the middle cannot be removed, because later tokens were computed with them.
+   * Removes the end of a sequence: the tokens from position `from` (default 0) up to, but not including, `to` (default:
+   * the end). Tokens in the middle cannot be removed, because later tokens were computed with them.
    *
-   * @returns false if the model's memory cannot remove a part, and then nothing changed. That is the case for recurrent
-   *   and hybrid models, and for sliding windows that have dropped their older cells or never had them, because the
-   *   sequence was restored.
+   * @returns false if the model's memory cannot remove a part of a sequence. Nothing has changed then. Recurrent and
+   *   hybrid memory never can. A sliding window cannot if its older cells are missing, because it has dropped them or
+   *   the sequence was restored without them.
    * @throws HeadstartError `INVALID_ARGUMENT` (for example, the sequence has a token at `to`). Nothing has changed
    *   then.
    */
@@ -286,7 +286,7 @@ export class Context {
     return this.#raw.copySequence(source, target);
   }
 
-  /** Removes all other sequences. */
+  /** Removes all sequences except this one. */
   async keepSequence(sequence: number): Promise<void> {
     return this.#raw.keepSequence(sequence);
   }

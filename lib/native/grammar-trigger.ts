@@ -3,7 +3,7 @@
 // time. Samplers accept only the patterns of chat templates, as the objects that `Model.render` returns.
 import { HeadstartError } from '../errors.js';
 
-/** What starts a lazy grammar. */
+/** A part of the reply that starts a lazy grammar. */
 export type GrammarTrigger =
   /** The text `value`, anywhere in the reply. */
   | {

@@ -1,4 +1,4 @@
-// Chooses, loads and starts the addon of this process. If none can be loaded, explains why.
+// Chooses, loads and starts the addon of this process. If no addon can be loaded, explains why.
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { HeadstartError } from '../errors.js';
@@ -29,7 +29,8 @@ export interface LoadedAddon {
  *
  * Builds have priority because the user made them. A GPU package replaces a build only if its GPU is requested by name.
  *
- * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, the files that were tried, and the command that fixes it;
+ * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, the files that were tried, and the command that fixes the
+ *   problem;
  *   `ADDON_LOADED` if another thread of the process has started an addon with another GPU.
  */
 export function loadAddon(requested: Gpu): LoadedAddon {
@@ -116,8 +117,8 @@ const gpuIn = ({ devices }: RawStarted): GpuKind | null =>
 type UnusableGpu = AddonFolder['modules'][number] & { reason: string };
 
 /**
- * The requested GPUs that cannot be used. Modules that were not tried are left out, because another thread started the
- * addon.
+ * The requested GPUs that cannot be used. Leaves out a module that was not tried: another thread had already started
+ * the addon, with other modules.
  */
 function unusableGpus(
   { modules: tried }: RawStarted,

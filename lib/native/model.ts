@@ -130,9 +130,9 @@ export interface RenderRequest {
    */
   reasoningFormat?: 'auto' | 'none';
   /**
-   * Do not derive a reply format from the chat template, which takes most of the time of a render. The grammar is then empty, and the
-   * parser returns the whole reply as text. llama.cpp also leaves out the changes of messages that some chat templates need (gpt-oss's,
-   * for example), so that the prompt may differ. @default false
+   * Do not derive a reply format from the chat template. The derivation takes most of the time of a render. Without it,
+   * the grammar is empty, and the parser returns the whole reply as text. llama.cpp also leaves out the changes of
+   * messages that some chat templates need (gpt-oss's, for example), so the prompt may differ. @default false
    */
   textOnly?: boolean;
 }

@@ -3,9 +3,10 @@ import { addon, type RawState, toJson, unlessAborted, withAbort } from './addon.
 /** Selects the whole state of a sequence or a part of it. */
 export interface StateOptions {
   /**
-   * Only the part of the state that cannot be trimmed: recurrent state and the cells of sliding windows. The rest stays
-   * in the sequence, and {@link Context.restoreSequence} needs it there. Such states exist only if the memory of the
-   * context cannot be trimmed: for recurrent and hybrid models, and for sliding windows without `fullSlidingWindow`.
+   * Select only the part of the state that cannot be trimmed: recurrent state and the cells of sliding windows. The
+   * rest stays in the sequence, and {@link Context.restoreSequence} needs it there. Such states exist only if the
+   * memory of the context cannot be trimmed: for recurrent and hybrid models, and for sliding windows without
+   * `fullSlidingWindow`.
    * @default false
    */
   partial?: boolean | undefined;
@@ -122,7 +123,8 @@ export class SequenceState {
   }
 
   /**
-   * Closes this handle. The bytes of the last handle are freed after its restores and writes in progress. Idempotent.
+   * Closes this handle. When the last handle is closed, the bytes are freed as soon as no restore or write uses them.
+   * Idempotent.
    */
   close(): void {
     this.raw.close();

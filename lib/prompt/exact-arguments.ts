@@ -75,7 +75,8 @@ function mayBeText(schema: Json, root: JsonObject, depth = 0): boolean {
 const MAX_REFERENCES = 16;
 
 /**
- * Rewrites the grammar of the calls of these tools. A call stays unchanged if its schema has no grammar.
+ * Rewrites the rules for the calls of these tools. The rule for a call stays unchanged if no grammar can express the
+ * tool's schema.
  *
  * @param format has a grammar for these tools, in which tool names contain only letters and digits
  * @throws HeadstartError as {@link jsonSchemaToGrammar}, other than `SCHEMA_INVALID`.

@@ -4,7 +4,7 @@ import { jsonSchemaToGrammar, type ReplyFormat } from '../native/reply.js';
 /** A schema that allows any JSON. `common` ignores an empty schema, so this schema has a keyword. */
 const ANY_JSON = { description: 'JSON' };
 
-/** Returns the schema, or for an empty schema one that `common` does not ignore. */
+/** Returns the schema. An empty schema is replaced by {@link ANY_JSON}, because `common` ignores an empty schema. */
 export function requiredSchema(schema: object): object {
   return Object.keys(schema).length === 0 ? ANY_JSON : schema;
 }
@@ -26,7 +26,7 @@ export function withEndedThought<Format extends ReplyFormat>(format: Format): Fo
  *
  * @param free the format of a reply that may be any text
  * @param opening the text that the chat template writes between the generation prompt and the text of a reply
- * @param mayThink whether the model may reason first, if the opening contains the end of a thought
+ * @param mayThink whether the model may reason first. Has an effect only if the opening contains the end of a thought.
  * @throws HeadstartError `SCHEMA_INVALID`.
  */
 export async function jsonReplyFormat<Format extends ReplyFormat>(

@@ -22,8 +22,8 @@ export interface LocatedConversation extends RenderedText {
 type Unit = 'system' | 'tools' | number;
 
 /**
- * Marks the contents of a conversation. If marks change what the chat template writes, it marks parts of the
- * conversation alone, and leaves out those whose marks cause the change.
+ * Marks the contents of a conversation. If the marks change the text that the chat template writes, marks parts of the
+ * conversation separately, and leaves out the parts whose marks cause the change.
  */
 export async function locateContents(
   renderer: Renderer,

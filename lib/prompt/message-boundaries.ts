@@ -30,7 +30,7 @@ interface Gap {
 /**
  * Finds the boundary in front of each message, and after the last one, in two ways. First, it renders the conversation
  * up to the boundary: the text after the last content is the end of the message in front of the boundary. Second, it
- * looks for the text with which the chat template begins the messages of users. The boundary is unknown if both ways
+ * looks for the text with which the chat template begins the messages of users. The boundary is unknown if the two ways
  * disagree, or if neither can be used.
  */
 export class MessageBoundaries {
@@ -46,7 +46,7 @@ export class MessageBoundaries {
     this.#markup = markup;
   }
 
-  /** @returns one more than there are messages */
+  /** @returns the boundary in front of each message, and then the boundary after the last message */
   async find(): Promise<(MessageBoundary | undefined)[]> {
     const boundaries: (MessageBoundary | undefined)[] = [];
     for (let next = 0; next <= this.#conversation.messages.length; next++) {
@@ -57,7 +57,7 @@ export class MessageBoundaries {
     return boundaries;
   }
 
-  /** The gap in front of a message; undefined if the contents of the messages are not in their order. */
+  /** The gap in front of a message; undefined if the contents are not in the order of the messages. */
   #gap(next: number): Gap | undefined {
     const { located, text } = this.#conversation;
     const isMessage = ({ owner }: LocatedMark) => owner.part === 'message';

@@ -30,7 +30,8 @@ export class MessageEnds {
    * prompt of the conversation most likely begins with these tokens.
    *
    * Some chat templates (RWKV, Command R7B) write the generation prompt even if llama.cpp does not request it.
-   * llama.cpp then cannot report the generation prompt. This class finds it by rendering a history once.
+   * llama.cpp then cannot report the generation prompt. This class then renders a history once, to find the part of the
+   * generation prompt that histories leave out.
    *
    * @throws HeadstartError as {@link Renderer.prompt}.
    */

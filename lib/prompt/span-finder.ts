@@ -27,7 +27,7 @@ export interface Span {
  * - the text at the end of a message differs between the last message and earlier ones, and no other conversation
  *   shows the beginning of the next message;
  * - a message shares its turn with the system prompt or with tools;
- * - two messages have parts in one token, or a change of one could change tokens of the other.
+ * - two messages have parts in one token, or a change of one message could change tokens of the other message.
  */
 export interface PromptSpans {
   /** The text of the system prompt, without the markup of its turn. */
@@ -44,7 +44,7 @@ export interface PromptSpans {
 export class SpanFinder {
   readonly #model: Model;
   readonly #renderer: Renderer;
-  /** By the options that it depends on. */
+  /** The turn markup, by the options on which the markup depends. */
   readonly #markup = new Map<string, Promise<TurnMarkup>>();
 
   constructor(model: Model, renderer: Renderer) {
@@ -94,7 +94,7 @@ export class SpanFinder {
     };
   }
 
-  /** Makes the renders quick if quick ones write this prompt as it is. */
+  /** Chooses quick renders (`textOnly`) if a quick render returns the same text for this prompt. */
   async #textOptions(
     prompt: RenderedText,
     source: TemplateSource,
@@ -156,7 +156,7 @@ function spansOfTools(ranges: readonly TextRange[], positions: TokenPositions): 
   return widened.map(({ from, to }, index) => spanBetween(from, widened[index + 1]?.from ?? to));
 }
 
-/** Ends a widened span before the next message. */
+/** Ends a widened span in front of the next message. */
 function inFrontOf(messages: readonly (Span | undefined)[], span: Span | undefined): Span | undefined {
   const next = span && messages.find((message) => message !== undefined && message.from > span.from);
   return span && spanBetween(span.from, Math.min(span.to, next?.from ?? span.to));

@@ -45,8 +45,8 @@ export function standInsFor(tools: readonly ToolDefinition[], form: ArgumentForm
       const schema = parameters as JsonObject;
       const named = form === 'json' || form === 'gemma' ? schema : withPropertiesNamed(schema, standIn);
       const whole = { ...tool, name: standIn(name), parameters: named };
-      // If a tool has properties, the parser of pythonic calls requires an argument. A second tool without properties
-      // allows calls without arguments.
+      // If a tool has properties, the parser of pythonic calls requires an argument. A second tool of the same name,
+      // without properties, allows calls without arguments.
       return form === 'pythonic' && mayBeEmpty(schema) ? [whole, { ...tool, name: standIn(name) }] : whole;
     }),
   };

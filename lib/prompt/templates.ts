@@ -100,7 +100,10 @@ export class Templates {
     return boundary;
   }
 
-  /** A hint is valid for one chat template and vocabulary, with or without a system prompt and tools. */
+  /**
+   * The file of a hint. A hint is valid for one model and chat template. Templates with and without a system prompt,
+   * and with and without tools, have separate hints.
+   */
   #hintPath(source: TemplateSource): string | undefined {
     if (this.#directory === undefined) {
       return undefined;

@@ -48,8 +48,8 @@ export class TokenPositions {
 
   /**
    * The number of tokens in front of a boundary. It is undefined if the boundary is inside a token, or if another
-   * content could change the tokens on the other side of the boundary: there must be a control token, or a word and
-   * another token, between each content and the boundary.
+   * content could change the tokens on the other side of the boundary. To exclude such a change, a control token, or a
+   * word and another token, must be between each content and the boundary.
    */
   cut({ after, at, before }: MessageBoundary): number | undefined {
     const cut = this.tokenAt(at);
@@ -95,7 +95,10 @@ export class TokenPositions {
     return /[\p{L}\p{N}]/u.test(this.#textOf(index));
   }
 
-  /** Runs of white space are user-defined tokens of some vocabularies. Their length depends on their neighbors. */
+  /**
+   * Whether a token is a control token or a user-defined token. Runs of white space do not count: in some vocabularies
+   * they are user-defined tokens, and their length depends on their neighbors.
+   */
   #isControl(index: number): boolean {
     const token = this.#prompt.tokens[index];
     return token !== undefined && this.#model.controlTokens().has(token) && this.#textOf(index).trim() !== '';

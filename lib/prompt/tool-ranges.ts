@@ -16,7 +16,7 @@ interface Replacement {
   other: (tool: ToolDefinition) => ToolDefinition;
 }
 
-/** The last tool is also replaced by one without parameters, because its end may depend on them. */
+/** A tool without parameters also replaces the last tool, because the end of a tool may depend on its parameters. */
 const REPLACEMENTS: readonly Replacement[] = [
   { isReplaced: (index) => index % 2 === 0, other: otherTool },
   { isReplaced: (index) => index % 2 === 1, other: otherTool },
@@ -25,7 +25,8 @@ const REPLACEMENTS: readonly Replacement[] = [
 
 /**
  * The text from the first mark of each tool to the first mark of the next tool. It is undefined if this text depends on
- * other tools, or if other text depends on this tool. Renders in which other tools replace some of them show this.
+ * other tools, or if other text depends on this tool. To find out, renders the conversation with some tools replaced by
+ * others.
  */
 export async function findToolRanges(
   renderer: Renderer,

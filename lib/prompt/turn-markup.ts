@@ -37,7 +37,10 @@ export async function findTurnMarkup(
 ): Promise<TurnMarkup> {
   const render = (messages: readonly ChatMessage[], addGenerationPrompt = true) =>
     unlessRefused(renderer.text({}, messages, { ...options, addGenerationPrompt }));
-  /** The text after the last message; undefined if the reported generation prompt is not the only difference. */
+  /**
+   * The text after the last message. Undefined if `prompt` is not the text without a generation prompt, followed by the
+   * reported generation prompt.
+   */
   const end = async (message: string, prompt: RenderedText | undefined, messages: readonly ChatMessage[]) => {
     const history = (await render(messages, false))?.text;
     return prompt?.text === `${history}${prompt?.opening}` ? textAfter(history, message) : undefined;
@@ -86,7 +89,7 @@ function startAfterReply(
   return start !== undefined && head?.endsWith(start) ? start : undefined;
 }
 
-/** The one text among `candidates` with which `text` ends. */
+/** The only text among `candidates` with which `text` ends. Undefined if there are several such texts, or none. */
 function agreed(candidates: readonly (string | undefined)[], text: string | undefined): string | undefined {
   const [start, ...others] = new Set(candidates.filter((each) => each && text?.endsWith(each)));
   return others.length === 0 ? start : undefined;

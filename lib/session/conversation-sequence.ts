@@ -38,7 +38,7 @@ export class ConversationSequence implements ReplySequence {
     }
   }
 
-  /** Allows the engine to evict the sequence until it is busy again, even during a turn. */
+  /** Allows the engine to evict the sequence, even during a turn, until the sequence is busy again. */
   makeEvictable(): void {
     this.#prefixLoader.endPrompt();
     this.#setup.engine.sessions.setIdle(this.#sequence);
@@ -60,8 +60,8 @@ export class ConversationSequence implements ReplySequence {
   }
 
   /**
-   * Leaves the sequence to later prompts that begin with its tokens. Do not use it after this call. With `reproducible`
-   * no other prompt may use the tokens.
+   * Leaves the sequence to later prompts that begin with its tokens. Do not use the sequence after this call. With
+   * `reproducible`, closes the sequence instead, because no other prompt may use its tokens.
    */
   abandon(): void {
     if (this.#setup.engine.reproducible !== undefined || !this.#sequence.isLeased) {
@@ -156,10 +156,10 @@ export class ConversationSequence implements ReplySequence {
   }
 
   /**
-   * Whether to call {@link keepCheckpoint}. Checkpoints are useful only if a sequence cannot be trimmed
-   * (`engine.canTrim`). Without one, a prompt that differs after an earlier message would then decode the whole
-   * conversation again. Checkpoints are never kept in `reproducible` mode, because a checkpoint would change where the
-   * prompt's prefill is cut.
+   * Whether to call {@link keepCheckpoint}. Checkpoints are useful only if sequences cannot be trimmed
+   * (`engine.canTrim` is false). Without a checkpoint, a prompt that differs after an earlier message would then decode
+   * the whole conversation again. Checkpoints are never kept in `reproducible` mode, because a checkpoint would change
+   * where the prompt's prefill is cut.
    */
   get wantsCheckpoints(): boolean {
     const { canTrim, reproducible, states } = this.#setup.engine;
@@ -167,9 +167,10 @@ export class ConversationSequence implements ReplySequence {
   }
 
   /**
-   * Decodes those tokens of a prompt's beginning that the sequence lacks, and keeps a checkpoint at the end of the
-   * beginning. If the sequence already holds more tokens, no checkpoint is kept.
+   * Decodes those tokens of `beginning` that the sequence lacks, and then keeps a checkpoint. If the sequence already
+   * holds more tokens than `beginning`, keeps no checkpoint.
    *
+   * @param beginning the first tokens of a prompt
    * @param beginsTurn whether the prompt is the first one of its turn
    */
   async keepCheckpoint(beginning: Int32Array, beginsTurn: boolean, signal: AbortSignal): Promise<void> {
@@ -190,7 +191,7 @@ export class ConversationSequence implements ReplySequence {
   async captureCheckpoint(signal?: AbortSignal): Promise<ContentsCopy | undefined> {
     const { reproducible, states } = this.#setup.engine;
     if (this.#sequence.swapped?.group !== this.#prefixLoader.group) {
-      states.dropSwapped(this.#sequence); // other adapters computed them
+      states.dropSwapped(this.#sequence); // other adapters computed the contents
     }
     const copy = await (reproducible ?? states).copyOf(this.#sequence, signal);
     const { turn, step } = this.#sequence.checkpoints;
@@ -201,8 +202,8 @@ export class ConversationSequence implements ReplySequence {
   }
 
   /**
-   * As {@link captureCheckpoint}, but with a state that shares more than the template with `tokens`. If there is no
-   * such state, `tokens` are decoded first.
+   * As {@link captureCheckpoint}, but with a state that shares more tokens with `tokens` than the template has. If
+   * there is no such state, `tokens` are decoded first.
    */
   async captureCheckpointFor(tokens: Int32Array, signal: AbortSignal): Promise<ContentsCopy | undefined> {
     const checkpoint = await this.captureCheckpoint(signal);

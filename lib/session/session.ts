@@ -115,11 +115,11 @@ export class Session implements ToolSession {
 
   /**
    * Sends a message and returns the reply as a stream: iterate over its parts, or await its `result`. The last part is
-   * a `finish`. When this part arrives, the messages of the turn are part of the conversation.
+   * a `finish`. When the reader receives it, {@link messages} includes the messages of the turn.
    *
-   * A turn that is aborted, fails, or is left by `break` adds nothing to `messages`, and the session remains usable. In
-   * all three cases `result` rejects, and the error's `usage` is the cost of the turn. If the turn is aborted or fails,
-   * the iteration throws too.
+   * If the turn is aborted or fails, or if `break` leaves the stream, the turn adds nothing to `messages`, and the
+   * session remains usable. In all three cases `result` rejects, and the error's `usage` is the cost of the turn. If
+   * the turn is aborted or fails, the iteration throws too.
    *
    * The turn starts when the stream is iterated or its `result` is awaited.
    *
@@ -373,7 +373,10 @@ export class Session implements ToolSession {
     return compacted?.report;
   }
 
-  /** Checks the assumed template boundary with the first prompt. If it was wrong, the next session probes again. */
+  /**
+   * Checks the assumed template boundary with the first prompt. If the boundary is wrong, the next session with this
+   * template searches for the boundary again.
+   */
   #checkTemplate(prompt: Int32Array): void {
     const { source, template, onMismatch } = this.#setup;
     if (this.#messages.length === 0 && !this.#hasMismatch && !isPrefix(template, prompt)) {

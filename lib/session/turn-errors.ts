@@ -9,8 +9,8 @@ export interface TimeLimit {
 }
 
 /**
- * Rewrites an `ABORTED` error. The new message names the aborted call, and tells whether `timeoutMs` passed before the
- * first token. Returns other errors unchanged.
+ * Rewrites an `ABORTED` error. The new message names the aborted operation, and tells whether `timeoutMs` passed before
+ * the first token. Returns other errors unchanged.
  *
  * @param what begins the message, for example "The turn"
  */
@@ -45,7 +45,8 @@ export function withUsage(error: unknown, usage: Usage): unknown {
 /** The error for a prompt that fills the context. */
 export function contextFull(promptTokens: number, contextSize: number, isCompacted: boolean): HeadstartError {
   const remedy = isCompacted
-    ? '`compaction` has already replaced all but its newest part. Raise `contextSize`, or start a new session.'
+    ? '`compaction` has already replaced all of the conversation except the newest part. ' +
+      'Raise `contextSize`, or start a new session.'
     : 'Raise `contextSize`, set `compaction` or call `session.compact()`, or start a new session.';
   return new HeadstartError(
     'CONTEXT_FULL',

@@ -158,8 +158,8 @@ export class Turn {
   }
 
   /**
-   * The place for a checkpoint: the end of the newest message. Later prompts often leave out the text after this place,
-   * which opens the reply, or tokenize it differently.
+   * The place for a checkpoint: the end of the newest message. The text after this place opens the reply. Later prompts
+   * often leave out this text, or tokenize it differently.
    */
   async #checkpointIn(prompt: Prompt, index: number): Promise<CheckpointPlace | undefined> {
     const { sequence, messageEnds } = this.#services;
@@ -231,7 +231,7 @@ export class Turn {
     return toolRun.tools.size > 0 && toolChoice !== 'none' && format === undefined;
   }
 
-  /** Each step of a seeded turn has a different seed. The seeds are the same in every run. */
+  /** Each step of a seeded turn has a different seed. If the turn is repeated, its steps have the same seeds again. */
   #samplingOf(index: number): SamplingOptions {
     const { sampling } = this.#request;
     return sampling.seed === undefined || index === 0
@@ -270,7 +270,8 @@ export class Turn {
 
   #addResults(calls: readonly ToolCall[], outcomes: ReadonlyMap<string, ToolOutcome>): void {
     if ([...outcomes.values()].some(({ call }) => !calls.includes(call))) {
-      const message = this.#conversation.pop() as AssistantMessage; // a hook changed the arguments of calls: keep these
+      // A hook changed the arguments of calls. The message must contain the changed calls.
+      const message = this.#conversation.pop() as AssistantMessage;
       const toolCalls = calls.map((call) => outcomes.get(call.toolCallId)?.call ?? call);
       this.#conversation.push(freeze({ ...message, toolCalls }));
     }
@@ -296,7 +297,7 @@ export class Turn {
     const { format, maxSteps, toolRun } = this.#request;
     const { lock, queue } = this.#services;
     if (format === undefined || generated.finishReason !== 'stop' || generated.detail !== undefined) {
-      return {}; // the reply was cut off
+      return {}; // no `format`, or the reply was cut off
     }
     const parse = () => orAborted(format.parse(message.content), toolRun.signal);
     try {

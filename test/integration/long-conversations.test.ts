@@ -256,7 +256,7 @@ describe('compaction', () => {
       await expect(send).rejects.toMatchObject({
         code: 'CONTEXT_FULL',
         message: expect.stringMatching(
-          /`compaction` has already replaced all but its newest part\. Raise `contextSize`.*`maxToolResultLength`/,
+          /`compaction` has already replaced all of the conversation .*Raise `contextSize`.*`maxToolResultLength`/,
         ),
       });
       expect(session.messages).toEqual([]);

@@ -15,7 +15,8 @@ export type BatchInvariance =
   | 'none';
 
 /**
- * Decodes a prompt and single tokens twice, in another sequence, from a restored state, and in batches with other sequences.
+ * Decodes a prompt and single tokens twice, then in another sequence, then from a restored state, and then in batches
+ * with other sequences.
  *
  * @param context an empty context with split streams and flash attention off; it is empty afterwards
  * @returns which requests may share a batch

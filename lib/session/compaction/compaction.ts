@@ -25,8 +25,9 @@ const COMPACTION = {
   threshold: number(0.1, 0.95).default(0.8),
   /**
    * Number of newest turns to keep unchanged. A turn is a user message and everything up to the next user message.
-   * `session.compact()` always summarizes at least the oldest turn. Automatic compaction keeps fewer turns if they
-   * would fill the context, but always keeps the current turn's user message and newest tool calls with their results.
+   * `session.compact()` always summarizes at least the oldest turn. Automatic compaction keeps fewer turns if this
+   * number of turns would fill the context, but always keeps the current turn's user message and newest tool calls with
+   * their results.
    * @default 2
    */
   preserveRecent: integer(0, 1000).default(2),

@@ -14,8 +14,8 @@ export interface AvailableTools {
 
 /**
  * Returns the tools of a saved session, in the saved order. A saved tool runs the agent's tool of the same name. A
- * saved tool of an MCP server runs the tool of the same server. If the caller passes `tools`, they replace all saved
- * tools except those of MCP servers with other names.
+ * saved tool of an MCP server runs the tool of the same server. If the caller passes `tools`, they replace the saved
+ * tools. Only a saved tool of an MCP server stays, unless `tools` contains a tool of the same name.
  */
 export async function savedTools(
   definitions: readonly ToolDefinition[],

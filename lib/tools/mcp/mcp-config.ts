@@ -28,8 +28,8 @@ const COMMON = {
   /** The names of the tools to use, as the server lists them. @default all tools */
   allowedTools: strings().optional(),
   /**
-   * Whether the agent needs the server to start. If this is false and the server cannot be reached, the agent starts
-   * without the server, and new sessions try again to reach it. @default true
+   * Whether the start of the agent fails if the server cannot be reached. With `false`, the agent then starts without
+   * the server, and new sessions try again to reach the server. @default true
    */
   required: boolean().default(true),
   /** Maximum time to connect, and also to list tools and prompts, in ms. @default 30000 */

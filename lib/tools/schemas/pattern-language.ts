@@ -188,7 +188,7 @@ class PatternStrings {
   }
 }
 
-/** Whether a part is `^` or `$`. Both are assertions that there is no character before or after the position. */
+/** Whether a part is `^` (no character is in front of the position) or `$` (no character follows the position). */
 function isEdge(part: Part | undefined, kind: 'ahead' | 'behind'): boolean {
   if (part?.type !== 'Assertion' || !part.negate || part.kind !== kind || part.alternatives.length !== 1) {
     return false;

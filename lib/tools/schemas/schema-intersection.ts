@@ -77,7 +77,8 @@ function commonTypes(a: readonly Json[], b: readonly Json[]): Json {
 }
 
 /**
- * Joins the properties. If only one schema names a property, it must also fit `additionalProperties` of the other one.
+ * Joins the properties. If only one schema names a property, the value must also fit `additionalProperties` of the
+ * other schema.
  */
 function propertiesOfBoth(a: JsonObject, b: JsonObject): JsonObject {
   const ofA = isObject(a.properties) ? a.properties : {};
