@@ -30,6 +30,15 @@ async function lockedPackages(): Promise<string[]> {
     .filter((path) => !path.includes('node_modules/'));
 }
 
+/** The names of all packages in a `node_modules` directory, with their scopes. */
+async function packagesIn(directory: string): Promise<string[]> {
+  const names = (await readdir(directory)).filter((name) => !name.startsWith('.'));
+  const nested = names.map(async (name) =>
+    name.startsWith('@') ? (await readdir(join(directory, name))).map((part) => `${name}/${part}`) : [name],
+  );
+  return (await Promise.all(nested)).flat();
+}
+
 describe('a machine without compilers, with install scripts blocked', () => {
   let project: Project;
   let before: string[];
@@ -43,7 +52,7 @@ describe('a machine without compilers, with install scripts blocked', () => {
   it('installs the package without compiling, and writes only to node_modules', async () => {
     const files = await filesBelow(join(project.directory, 'node_modules'));
     const bytes = files.reduce((sum, { size }) => sum + size, 0);
-    const packages = (await readdir(join(project.directory, 'node_modules'))).filter((name) => !name.startsWith('.'));
+    const packages = await packagesIn(join(project.directory, 'node_modules'));
     report(`Installed in ${project.installed}: ${packages.join(', ')}; ${files.length} files, ${megabytes(bytes)}`);
     expect(packages.sort()).toEqual(['llama-headstart', ...(await lockedPackages())].sort());
     expect(existsSync(await project.cache())).toBe(false);
