@@ -20,7 +20,7 @@ const BATCH_SIZE = 512;
 /** A child process that runs one addon. */
 class AddonProcess {
   #child;
-  /** Rejects if the process ends early. */
+  /** Rejects when the process ends, so that `#nextMessage` does not wait for a dead process. */
   #ended;
 
   /** @param {string} addon @param {string} model @param {number} tokens */

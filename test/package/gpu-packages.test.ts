@@ -79,7 +79,7 @@ describe.skipIf(!isLinux)('a GPU package', () => {
     expect(other).toContain(`npm install @llama-headstart/${platformName}-vulkan`);
   });
 
-  it('is loaded once per process: selecting another GPU afterwards is refused', async () => {
+  it('is loaded once per process: a program that selects another GPU afterwards gets an error', async () => {
     const script = `import('llama-headstart/native').then((m) => { m.selectGpu(false); m.selectGpu('auto'); m.selectGpu('cuda'); }).catch((e) => console.log(e.code, e.message))`;
     const refused = await project.node(['-e', script], GPU);
     expect(refused).toMatch(/^ADDON_LOADED Expected `gpu` "cuda", but this process already computes on the CPU/);

@@ -51,7 +51,7 @@ describe.skipIf(testModel() === undefined)('the example', () => {
     expect(saved(again)).toBeGreaterThan(saved(printed)); // the second run saves ten prefills, the first run nine
   });
 
-  it('many-sessions finishes more sessions than there are sequences, and closes all of them', async () => {
+  it('many-sessions finishes more sessions than there are sequences, and closes all sessions', async () => {
     const printed = await run('many-sessions', '6');
     expect(printed).toMatch(/6 sessions, \d+ tokens in/);
     expect(printed).toMatch(/0 sessions open, 0 sequences held/);

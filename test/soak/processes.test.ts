@@ -184,7 +184,7 @@ describe('a process that holds the lock of a template', () => {
     expect(holders.wrong).toEqual([]);
   });
 
-  it('lets another process abort one of two sessions that wait for the lock, and start the other session', async () => {
+  it('makes two sessions of another process wait, and the abort of one session does not stop the other', async () => {
     const directory = await temporaryDirectory();
     const owner = await startStoppedOwner(directory);
     const lab = await Lab.open(dense(directory));
@@ -201,7 +201,7 @@ describe('a process that holds the lock of a template', () => {
   });
 });
 
-describe('operations of the cache such as prune() and clear()', () => {
+describe('calls such as cache.prune() and cache.clear()', () => {
   it('change no reply and damage no entry while sessions and another process run', async () => {
     const calls = new Tally('cache operations during sessions and another process');
     const random = seededRandom(23);
@@ -258,7 +258,7 @@ describe('operations of the cache such as prune() and clear()', () => {
 });
 
 describe('processes of two versions and two layouts that use one directory at the same time', () => {
-  it('use only their own entries, and damage no entry of another process', async () => {
+  it('use only entries of their own version and layout, and damage no other entry', async () => {
     const shared = new Tally('shared directories of two versions and two layouts');
     const later = await laterVersion();
     for (let round = 0; round < rounds(1, 8); round++) {
