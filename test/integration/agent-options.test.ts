@@ -1,4 +1,4 @@
-// An agent reports invalid options before it looks for the model. In most of these tests, the model does not exist.
+// Tests which errors and warnings the options of an agent cause: invalid options, chat templates, and long contexts.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -109,7 +109,7 @@ describe('a chat template', () => {
     expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 
-  it("of the model file that omits the user's messages is refused at the first session, not at the start", async () => {
+  it("in the model file is refused only at the first session if it omits the user's messages", async () => {
     const source = join(await temporaryDirectory(), 'blank.gguf');
     await writeFile(source, withChatTemplate(await readFile(microModel('dense')), ' '));
     const agent = await startAgent({ source });
@@ -150,7 +150,7 @@ describe('an unknown or invalid option', () => {
 });
 
 describe('a context longer than the training length', () => {
-  /** Options of a context that is longer than the training length of the model, 8,192 tokens. */
+  /** Options for a context that is longer than the model's training length of 8,192 tokens. */
   const longer = { contextSize: 9000, kvCells: 9216, nSeqMax: 1, maxResidentTemplates: 1 };
 
   /** Returns the process warnings and the log lines that one agent causes. */

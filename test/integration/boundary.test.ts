@@ -115,7 +115,7 @@ describe('a remembered boundary that is wrong', () => {
 });
 
 describe('the chat templates of llama.cpp', () => {
-  it('are all tested', () => {
+  it('are at least 70', () => {
     expect(CHAT_TEMPLATES.length).toBeGreaterThanOrEqual(70);
   });
 

@@ -116,7 +116,7 @@ describe('a template with tools of MCP servers', () => {
     expect(usage.cachedInputTokens).toBe(two.report.templateTokens);
   });
 
-  it('depends on the listed order with `stableTools: false`, and always on the order of other tools', async () => {
+  it('depends on the listed order with `stableTools: false`, and always on the order of local tools', async () => {
     const agent = await startAgent({ stableTools: false });
     const one = await agent.createSession({ tools: [...listed, other] });
     expect((await agent.createSession({ tools: [other, ...listed] })).report.key).not.toBe(one.report.key);

@@ -112,7 +112,7 @@ describe('for a model whose state can be trimmed', () => {
 describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
   'for the %s model, whose state cannot be trimmed',
   (name) => {
-    it('only a cached template that is a whole prefix is used', async () => {
+    it('a cached template is used only if all its tokens are a prefix of the new template', async () => {
       const directory = await temporaryDirectory();
       const options: LabOptions = { path: microModel(name), directory, ...NEAREST };
       const first = await openLab(options);
@@ -131,7 +131,7 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       expect(tokens).toEqual(cold.tokens);
     });
 
-    it('each breakpoint has a cache entry, and a start from it gives the same bits as a cold start', async () => {
+    it('each breakpoint has a cache entry, and a start from the entry gives the bits of a cold start', async () => {
       const breakpoints = [120, 200];
       const lab = await openLab({ path: microModel(name), ...NEAREST });
       await lab.start(template(2), { breakpoints });
@@ -147,7 +147,7 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       }
     });
 
-    it('an agent with `breakpoints` prefills only from the changed tool on', async () => {
+    it('an agent with `breakpoints` reuses the system prompt and the tool groups in front of a change', async () => {
       const directory = await temporaryDirectory();
       const settings = { ...EXACT, name, cacheDir: directory, reuse: 'nearest', breakpoints: true } as const;
       const [local, ofServer] = [TOOLS, others.map((tool) => ({ ...tool, server: 'shop' }))];

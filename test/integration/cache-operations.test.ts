@@ -156,7 +156,7 @@ describe('the explanation of a miss', () => {
     expect(await explain({})).toEqual([{ component: 'tenant', here: 'this tenant', entry: 'another tenant' }]);
   });
 
-  it('shows the token and the component if an entry of another configuration shares the longest prefix', async () => {
+  it('shows the differing token and component if an entry of another configuration shares most tokens', async () => {
     const directory = await temporaryDirectory();
     const save = async (systemPrompt: string, settings: Parameters<typeof startAgent>[0] = {}, tenant?: string) => {
       const agent = await startAgent({ ...settings, cacheDir: directory });

@@ -22,7 +22,7 @@ describe('a start from a resident template', () => {
           const before = steps;
           const session = await agent.createSession();
           expect(session.report.source).toBe('resident');
-          expect(steps - before).toBeLessThanOrEqual(3); // some steps end while the calls of the start return
+          expect(steps - before).toBeLessThanOrEqual(3); // steps may end while the asynchronous start resolves
           await session.close();
           started++;
         }
@@ -32,7 +32,7 @@ describe('a start from a resident template', () => {
 });
 
 describe('starts of one template at the same time', () => {
-  it('are one miss, and hits that report how long they waited for the miss', async () => {
+  it('are one miss and four hits, and each hit reports how long it waited for the miss', async () => {
     const lab = await openLab({ sessions: 5, directory: await temporaryDirectory() });
     const reports = await Promise.all([1, 2, 3, 4, 5].map(() => lab.start(someTokens(200, 1))));
     expect(reports.map(({ source, waitedMs }) => `${source} ${typeof waitedMs}`).sort()).toEqual([
@@ -55,7 +55,7 @@ describe('starts of one template at the same time', () => {
 });
 
 describe('a start report', () => {
-  it('has source and cache outcome, both also in the fields `tier` and `match` of earlier versions', async () => {
+  it('repeats source and cache outcome in the fields `tier` and `match` of earlier versions', async () => {
     const template = someTokens(100, 1);
     const longer = Int32Array.of(...template, ...someTokens(20, 2));
     const options = { residents: 1, directory: await temporaryDirectory(), cache: { reuse: 'nearest' } } as const;
@@ -81,8 +81,8 @@ describe('a start report', () => {
   });
 
   it.each([
-    ['shares the cells', {}, ['resident', 'hit', 'resident', 'exact']],
-    ['copied the state', { kvLayout: 'split' }, ['memory', 'hit', 'memory', 'exact']],
+    ['shares the cells of its session', {}, ['resident', 'hit', 'resident', 'exact']],
+    ['copied the state of its session', { kvLayout: 'split' }, ['memory', 'hit', 'memory', 'exact']],
   ] as const)('of a fork says that the fork %s', async (_, settings, expected) => {
     const session = await (await startAgent(settings)).createSession();
     await session.send('Hello', { maxTokens: 2 });

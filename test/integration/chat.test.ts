@@ -1,4 +1,4 @@
-// `chat` answers a whole conversation with each request, and starts from what earlier requests have computed.
+// `chat` answers a whole conversation with each request. It reuses the tokens that earlier requests have computed.
 import type { AgentServer, ChatMessage, ChatRequest, Reply } from 'llama-headstart';
 import { tool } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
@@ -6,7 +6,7 @@ import { type AgentSettings, EXACT, startAgent } from '../helpers/agents.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const QUESTIONS = ['My chain broke. What now?', 'What does a new one cost?', 'And the labor?', 'Thank you'];
-/** Sampled and rendered forms of a reply may differ in this many tokens at its end. */
+/** The sampled tokens and the rendered tokens of a reply may differ in up to this many tokens at the end. */
 const MARGIN = 8;
 
 const user = (content: string): ChatMessage => ({ role: 'user', content });
@@ -31,7 +31,7 @@ async function converse(
   return all;
 }
 
-/** The replies of an agent that has computed nothing before each request. */
+/** Returns the replies to the questions if a new agent answers each request. */
 async function coldReplies(settings: AgentSettings, questions = QUESTIONS): Promise<string[]> {
   const messages: ChatMessage[] = [];
   const texts: string[] = [];
@@ -46,7 +46,7 @@ async function coldReplies(settings: AgentSettings, questions = QUESTIONS): Prom
   return texts;
 }
 
-/** For each turn after the first: input tokens that were computed although an earlier turn had computed them. */
+/** Returns, for each turn after the first, the number of input tokens that were computed although already known. */
 function computedAgain(all: readonly Reply[]): number[] {
   return all.slice(1).map(({ usage }, index) => {
     const { inputTokens, outputTokens } = (all[index] as Reply).usage;
@@ -55,18 +55,18 @@ function computedAgain(all: readonly Reply[]): number[] {
 }
 
 describe.each(MEMORIES)('with the %s model, a conversation in separate requests', (name) => {
-  it('prefills only what is new, and gets the replies of a cold agent', async () => {
+  it('prefills only the new messages, and gets the replies of a cold agent', async () => {
     const settings = { name, ...EXACT };
     const agent = await startAgent(settings);
     const all = await converse(agent);
     expect(all.map(({ text }) => text)).toEqual(await coldReplies(settings));
-    // If the memory cannot be trimmed, a reply that is rendered in other tokens than were sampled is computed again.
+    // If the memory cannot be trimmed, a reply whose rendered tokens differ from its sampled tokens is computed again.
     const reply = name === 'dense' ? 0 : 12;
     expect(Math.max(...computedAgain(all))).toBeLessThanOrEqual(reply + MARGIN);
-    expect(agent.health().heldSequences).toBe(1); // each request continued the sequence of the last one
+    expect(agent.health().heldSequences).toBe(1); // each request continued the sequence of the previous request
   });
 
-  it('prefills no more because of other requests between its turns', async () => {
+  it('prefills no additional tokens because of other requests between its turns', async () => {
     const agent = await startAgent({ name, ...EXACT, nSeqMax: 2 });
     const alone = await converse(agent);
     const other = await startAgent({ name, ...EXACT, nSeqMax: 2 });
@@ -95,7 +95,7 @@ describe('requests of one agent', () => {
     }
   });
 
-  it('keep their conversations apart when there are more of them than sequences', async () => {
+  it('keep their conversations apart when there are more conversations than sequences', async () => {
     const settings: AgentSettings = { ...EXACT, nSeqMax: 3, maxMemoryBytes: 2 ** 21 };
     const agent = await startAgent(settings);
     const names = ['Ann', 'Bob', 'Cem', 'Dana', 'Eve', 'Finn'];
@@ -120,7 +120,7 @@ describe('requests of one agent', () => {
     expect((await run('b')).usage.cachedInputTokens).toBe(0);
   });
 
-  it('are one-off requests until another one continues them: their states are not kept', async () => {
+  it('are one-off until another request continues them, and the states of one-off requests are not kept', async () => {
     const agent = await startAgent({ ...EXACT, nSeqMax: 1, contextSize: 2048 });
     for (const topic of ['cats', 'dogs']) {
       await agent.chat({ messages: [user(`Tell me about ${topic}. `.repeat(40))], maxTokens: 4 }).result;
@@ -194,13 +194,13 @@ describe('a request', () => {
         ],
       },
     ],
-  ])('with %s fails with INVALID_ARGUMENT, and nothing is held', async (_, request) => {
+  ])('with %s fails with INVALID_ARGUMENT, and holds no sequence or cell', async (_, request) => {
     const agent = await startAgent();
     await expect(agent.chat(request as ChatRequest).result).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
     expect(agent.health()).toMatchObject({ heldSequences: 0, kvCells: { used: 0 } });
   });
 
-  it('ends with ABORTED if its signal fires, and the next request continues from what it had computed', async () => {
+  it('ends with ABORTED if its signal fires, and the next request reuses the tokens that it computed', async () => {
     const agent = await startAgent({ ...EXACT, contextSize: 2048 });
     const controller = new AbortController();
     const messages = [user('Tell me about chains. '.repeat(40))];

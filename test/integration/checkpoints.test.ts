@@ -92,8 +92,8 @@ describe('a conversation is prefilled again only after its last user message', (
   });
 
   it.each([
-    ['that shares its cells', 'resident', {}],
-    ['that copies its state', 'memory', { kvLayout: 'split' }],
+    ['that shares the cells of its session', 'resident', {}],
+    ['that copies the state of its session', 'memory', { kvLayout: 'split' }],
     ['of a session without a sequence', 'memory', { nSeqMax: 1 }],
   ] as const)('in a fork %s', async (_, source, settings) => {
     const { agent, turn, end } = await open(QWEN, settings);
@@ -181,7 +181,7 @@ describe('the checkpoints of a session', () => {
 
 describe('a turn of several steps', () => {
   const QWEN3 = chatTemplate('Qwen-Qwen3-0.6B');
-  /** A chat template that leaves out tool results of earlier turns, as many chat templates leave out reasoning. */
+  /** A chat template that replaces the tool results of earlier turns, as many chat templates leave out reasoning. */
   const FORGETFUL = QWEN3.replace(
     /(<tool_response>\\n' \}\}\s+\{\{- message\.content) \}\}/,
     "$1 if loop.index0 > ns.last_query_index else 'old' }}",

@@ -106,7 +106,7 @@ describe.each(CLOSERS)('closing %s', (_, close) => {
     const session = await agent.createSession();
     if (name === 'pid') {
       await mcp.silence();
-      // The next call starts the server again, which then stays silent.
+      // The next call starts the server again, but the new server stays silent.
       await callTool(agent, 'die').catch(() => undefined);
     }
     const { promise: called, resolve: onCalled } = deferred();
@@ -176,7 +176,7 @@ describe('closing an agent', () => {
     expect(['MCP_FAILED', 'CLOSED']).toContain(await frozen);
   });
 
-  it('closes all other parts if one part fails to close, and throws its error', async () => {
+  it('closes all other parts of the agent if one part fails to close, and throws the error of that part', async () => {
     const mcp = await silentMcp();
     const cacheDir = await temporaryDirectory();
     const agent = await AgentServer.initialize(agentOptions({ cacheDir, mcpServers: [mcp.server] }));
@@ -197,7 +197,7 @@ describe('closing an agent', () => {
     await expect(agent.close()).rejects.toThrow('the server would not end'); // a repeated close has the same result
   });
 
-  it('rejects a change of adapters, and the calls after it, while they wait for a completion', async () => {
+  it('rejects a change of adapters that waits for a completion, and the calls that wait for the change', async () => {
     const agent = await startAgent({ contextSize: 8192 });
     const completion = agent.complete('Hello', { sampling: { ignoreEos: true } });
     await vi.waitUntil(() => agent.health().decodes > 0, { timeout: 60_000 });

@@ -68,7 +68,7 @@ describe('agent.complete', () => {
 });
 
 describe('agent.streamComplete', () => {
-  it('streams the text of `complete`, and ends with its finish reason', async () => {
+  it('streams the text that `complete` returns, and ends with the same finish reason', async () => {
     const agent = await startAgent();
     const options: GenerationOptions = { maxTokens: 12, logProbabilities: 1 };
     const { text, ...ending } = await agent.complete('The chain is', options);
@@ -83,7 +83,7 @@ describe('agent.streamComplete', () => {
     expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason, detail, logProbabilities });
   });
 
-  it('throws ABORTED with the usage if it is aborted, without a `finish` part', async () => {
+  it('throws ABORTED with the usage if it is aborted, and then streams no `finish` part', async () => {
     const agent = await startAgent();
     const controller = new AbortController();
     const parts: CompletionPart[] = [];

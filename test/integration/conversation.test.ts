@@ -54,7 +54,7 @@ describe('the KV cache in a conversation', () => {
     return { template: session.report.templateTokens, all };
   };
 
-  it('keeps all earlier turns with an attention model, which decodes only new messages', async () => {
+  it('keeps all earlier turns with an attention model, so that only new messages are decoded', async () => {
     const { template, all } = await usages('dense');
     expect(all[0]?.cachedInputTokens).toBe(template);
     for (const [index, usage] of all.entries()) {

@@ -28,7 +28,7 @@ useEmptyEnvironment();
 describe('a download', () => {
   const half = Math.floor(model.length / 2);
 
-  /** Leaves a partial file: a download that stalls after half of the file, and whose retries get status 503. */
+  /** Leaves a partial file. The download stalls after half of the file, and its retries get status 503. */
   async function receiveHalf(hub: FakeHub, download: Download): Promise<void> {
     hub.faults.push({ stallAfter: half }, ...Array.from({ length: 3 }, () => ({ status: 503 })));
     await expect(download({}, { retryConfig: shortStall })).rejects.toThrow(failsWith('DOWNLOAD_FAILED', '503'));
@@ -128,7 +128,7 @@ describe('a download', () => {
     expect(log[1]).toMatch(/429.*Trying again in 50 ms/);
   });
 
-  it('ends with ABORTED before it begins, while it receives bytes, and while it waits for a retry', async () => {
+  it('ends with ABORTED if its signal fires before it begins, while it receives bytes, or before a retry', async () => {
     const { hub, download, directory } = await startHub();
     const reason = new Error('enough');
     await expect(download({}, { signal: AbortSignal.abort(reason) })).rejects.toMatchObject({

@@ -108,7 +108,7 @@ describe.each(variants(MODELS, (name) => ['dense-quantised', 'sliding-window', '
   (name) => {
     const turns = ['Hello', '\n42', 'And now?'];
 
-    it('gives the same replies from prefill, resident, memory, disk, and disk in another process', async () => {
+    it('gives the same replies if a template is prefilled, resident, in memory, or on disk', async () => {
       const expected = await uncachedReplies({ name, tools: TOOLS }, turns);
       const directory = await temporaryDirectory();
       const settings = { name, tools: TOOLS, cacheDir: directory, maxResidentTemplates: 1 };

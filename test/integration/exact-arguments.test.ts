@@ -38,7 +38,7 @@ async function formatOf(form: string, tool: ToolDefinition, options = {}): Promi
   return format;
 }
 
-/** Draws `count` random replies under the grammar. Returns the arguments of their calls. */
+/** Draws `count` random replies under the grammar, each after the text `before`. Returns the arguments of the calls. */
 async function drawn(format: ReplyFormat, count: number, before = ''): Promise<unknown[]> {
   const walk = new GrammarWalk(format.grammar);
   const random = seededRandom(11);
@@ -83,7 +83,7 @@ const SCHEMAS: [string, object][] = [
 ];
 
 describe.each(FORMS)('calls in the format of %s', (form) => {
-  it.each(SCHEMAS)('have arguments %s, which fit the schema', async (_, parameters) => {
+  it.each(SCHEMAS)('fit the schema of arguments %s', async (_, parameters) => {
     const format = await formatOf(form, { name: 'order', parameters }, { toolChoice: 'required' });
     await (await model.createSampler({ grammar: format.grammar })).close();
     const validate = new Ajv({ strict: false }).compile(parameters);

@@ -50,7 +50,7 @@ function expectMiss(report: Readonly<StartReport>, reason: RegExp): void {
   expect(report.reason).toMatch(reason);
 }
 
-/** Expects that the bad entry was replaced by a good one: the next start reads it from disk. */
+/** Expects that a good entry replaced the bad one: the next start reads the good entry from disk. */
 async function expectSavedAgain(directory: string): Promise<void> {
   expect((await startOn(directory)).report.source).toBe('disk');
   expect((await readdir(directory)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
@@ -113,7 +113,7 @@ describe('a cache entry that is damaged', () => {
 });
 
 describe('a logger that throws', () => {
-  it('does not make a start fail that reports a damaged entry', async () => {
+  it('does not make a start fail if the start logs a damaged entry', async () => {
     const { directory, path } = await savedEntry();
     const template = someTokens(100, 1);
     const open = (logger?: () => never) =>
@@ -165,7 +165,7 @@ describe('a file with the name of a cache entry', () => {
     await expectSavedAgain(directory);
   });
 
-  it('that was deleted causes a miss', async () => {
+  it('causes a miss if it was deleted', async () => {
     const { directory, path } = await savedEntry();
     await rm(path);
     const { report, stats } = await startOn(directory);
@@ -253,7 +253,7 @@ describe('the cache directory', () => {
     }
   });
 
-  it('contains one file for each entry, readable for its owner only, and a tag that marks it as a cache', async () => {
+  it('contains one file for each entry and a tag for caches, and only its owner can read its files', async () => {
     const directory = join(await temporaryDirectory(), 'a', 'b');
     await startOn(directory);
     const names = (await readdir(directory)).sort();
@@ -303,7 +303,7 @@ describe('the cache directory', () => {
 });
 
 describe.skipIf(process.platform === 'win32')('a directory that cannot be created', () => {
-  it('makes each start a miss, makes each download and save fail with an error code, and never hangs', async () => {
+  it('makes each start a miss, and makes each download and save fail with an error code', async () => {
     const directory = await temporaryDirectory();
     await writeFile(join(directory, 'file'), '');
     await symlink(join(directory, 'nowhere', 'at all'), join(directory, 'dangling'));

@@ -60,7 +60,7 @@ describe('a fork', () => {
     }
   });
 
-  it('has a saved state until it is used or closed; beyond `maxMemoryBytes`, the oldest state is dropped', async () => {
+  it('keeps its saved state until the fork is used or closed, or until `maxMemoryBytes` is exceeded', async () => {
     const open = async (maxMemoryBytes?: number) => {
       const agent = await startAgent({ kvLayout: 'split', ...EXACT, ...(maxMemoryBytes && { maxMemoryBytes }) });
       const session = await agent.createSession();
@@ -88,10 +88,10 @@ describe('a fork', () => {
       expect(text).toBe(expected[0]);
       cached.push(usage.cachedInputTokens > fork.report.templateTokens);
     }
-    expect(cached).toEqual([true, true, true]); // the state of the oldest fork was dropped: it uses that of another
+    expect(cached).toEqual([true, true, true]); // the oldest fork lost its state, and used the state of another fork
   });
 
-  it('of a session with a turn in progress fails with SESSION_BUSY, and of a closed one with CLOSED', async () => {
+  it('of a session with a turn in progress fails with SESSION_BUSY; of a closed session, with CLOSED', async () => {
     const session = await (await startAgent()).createSession();
     const turn = session.send('Hello', { maxTokens: 4 });
     await expect(session.fork()).rejects.toMatchObject({ code: 'SESSION_BUSY' });

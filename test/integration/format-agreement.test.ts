@@ -95,7 +95,8 @@ const CHOICES: ReplyOptions[] = [{ toolChoice: 'auto', parallelToolCalls: true }
 
 describe.each(CHOICES)('with %j, the parser reads the calls of every reply that the grammar allows', (options) => {
   const place = CHOICES.indexOf(options);
-  it.each(TEMPLATES.filter((_, index) => index % rounds(2, 1) === place % rounds(2, 1)))('with %s', async (file) => {
+  const files = TEMPLATES.filter((_, index) => index % rounds(2, 1) === place % rounds(2, 1));
+  it.each(files)('with the chat template %s', async (file) => {
     const format = await formatOf(file, options);
     if (options.toolChoice === 'auto' && file.includes('functionary-medium-v3.2')) {
       expect(format.grammar).toBe(''); // lib/prompt/parsable-grammar.ts says why

@@ -98,7 +98,7 @@ describe('generation_config.json', () => {
     }
   });
 
-  it('does not make the download of the model fail if it is missing', async () => {
+  it('that is missing does not make the download of the model fail', async () => {
     const { download, hub, log } = await startHub({ 'tiny.gguf': model, 'generation_config.json': config });
     hub.faults.push({}, { status: 404 });
     expect((await download({}, { generationConfig: true })).generationConfig).toBeUndefined();

@@ -118,7 +118,7 @@ describe('a reply', () => {
     expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
-  it('that is aborted throws ABORTED with the usage, without a `finish` part', async () => {
+  it('that is aborted fails with ABORTED and the usage, and its stream has no `finish` part', async () => {
     const controller = new AbortController();
     const session = await (await startAgent()).createSession();
     const parts: StreamPart[] = [];
@@ -143,7 +143,7 @@ describe('a reply', () => {
     expect(session.messages).toEqual([]);
   });
 
-  it('throws NO_CANDIDATES with the usage if no token can be sampled, and the session remains usable', async () => {
+  it('fails with NO_CANDIDATES and the usage if no token can be sampled, and the session remains usable', async () => {
     const session = await (await startAgent()).createSession();
     const everything = new Map(Array.from({ length: 576 }, (_, token) => [token, Number.NEGATIVE_INFINITY]));
     const { parts, error } = await partsOf({ sampling: { logitBias: everything } });

@@ -28,7 +28,10 @@ async function draw(schema: object, seed: number, count: number): Promise<string
   return isWhole && !text.includes('\ufffd') ? text : undefined; // llama.cpp's grammars allow bytes that are not UTF-8
 }
 
-/** @returns the number of replies that ended */
+/**
+ * Samples a reply for each seed, and requires that each complete reply fits the schema. Returns the number of complete
+ * replies.
+ */
 async function requireValid(schema: Schema, seeds: readonly number[], count = 160): Promise<number> {
   const { grammarSchema, parse } = await prepareSchema(schema, 'it');
   let whole = 0;

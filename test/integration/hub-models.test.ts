@@ -175,7 +175,7 @@ describe('a model on the Hub', () => {
 });
 
 describe('access to the Hub', () => {
-  it('sends the token to the Hub, and not to the server that it redirects to', async () => {
+  it('sends the token to the Hub, and not to the server to which the Hub redirects', async () => {
     const { hub, download } = await startHub();
     hub.token = 'hf_secret';
     await expect(download()).rejects.toThrow(failsWith('UNAUTHORIZED', /401.*token/));

@@ -52,7 +52,7 @@ describe('if there are too few KV cells', () => {
     const { key } = await prefixCache.start(sequence, shared);
     await engine.prefill(sequence, someTokens(150, 3));
     engine.sessions.setIdle(sequence);
-    await lab.start(unshared); // the most recently used
+    await lab.start(unshared); // now it is the most recently used template
     const listen = (event: unknown) => {
       const { type, key: evicted } = event as TemplateCacheEvent & { key: string };
       if (type === 'evict') {
@@ -81,7 +81,7 @@ describe('if there are too few KV cells', () => {
     expect(lab.cache.stats().residentTemplates).toBe(1);
   });
 
-  it('the newest request is preempted, and starts over after the older one has released its cells', async () => {
+  it('the newest request is preempted, and starts over after the older request has released its cells', async () => {
     const { engine, lease } = await openEngine({ kvCells: 512 });
     const [first, second] = [await lease(), await lease()];
     const done: string[] = [];
@@ -95,7 +95,7 @@ describe('if there are too few KV cells', () => {
     expect(engine.status()).toMatchObject({ queueLength: 0, kvCells: { used: 0 } });
   });
 
-  it('a preempted request whose sequence held tokens fails with PREEMPTED and an empty sequence', async () => {
+  it('a preempted request whose sequence held tokens fails with PREEMPTED, and its sequence is emptied', async () => {
     const { engine, lease } = await openEngine({ kvCells: 512 });
     const [first, second] = [await lease(), await lease()];
     await engine.prefill(second, someTokens(10, 3));

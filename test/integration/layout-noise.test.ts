@@ -29,7 +29,7 @@ async function coldAlone(settings: AgentSettings, number: number): Promise<Float
   }
 }
 
-/** Returns the first logits of all sessions, which run at the same time without the cache. `round` selects an order. */
+/** Returns the first logits of sessions that run at the same time without the cache. `round` selects their order. */
 async function coldTogether(settings: AgentSettings, round: number): Promise<Float32Array[]> {
   const agent = await AgentServer.initialize(agentOptions(settings));
   try {

@@ -1,4 +1,4 @@
-// Compaction shortens long conversations. Without compaction, a full context is an error that names the option.
+// Compaction shortens long conversations. If compaction is off, a full context causes an error that names the option.
 import {
   type ChatMessage,
   type CompactionOptions,
@@ -68,7 +68,7 @@ describe('session.compact', () => {
   });
 
   it.each(['dense', 'sliding-window', 'recurrent'] as const)(
-    'shows the model only the messages to summarize, whatever its sequence holds, with the %s model',
+    'shows the model only the messages to summarize, whatever the sequence holds, with the %s model',
     async (name) => {
       const session = await (await startAgent({ name, contextSize: 2048, ...EXACT })).createSession({
         messages: HISTORY,
@@ -83,7 +83,7 @@ describe('session.compact', () => {
     },
   );
 
-  /** Watches prefills from now on. The returned function returns the size of the largest one, in tokens. */
+  /** Watches prefills from now on. The returned function returns the size of the largest prefill, in tokens. */
   function watchPrompts(): () => number {
     let longest = 0;
     onTestFinished(
@@ -142,7 +142,7 @@ describe('session.compact', () => {
     expect(report?.summary).not.toBe('');
   });
 
-  it('keeps the conversation if it is aborted or its options are invalid', async () => {
+  it('keeps the conversation if the call is aborted, its options are invalid, or a turn runs', async () => {
     const session = await (await startAgent({ contextSize: 2048 })).createSession({ messages: HISTORY });
     await expect(session.compact({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
     await expect(session.compact({ preserveRecent: -1 })).rejects.toMatchObject({ code: 'CONFIG_INVALID' });

@@ -9,7 +9,7 @@ import { withEnoughTime } from '../helpers/time-limits.js';
 import { iterate } from '../helpers/turns.js';
 
 describe('a LoRA adapter', () => {
-  it('is part of the cache key together with its scale, and never reuses a KV state of other adapters', async () => {
+  it('and its scale are part of the cache key, and no session reuses a KV state of other adapters', async () => {
     const directory = await temporaryDirectory();
     const settings = { ...EXACT, cacheDir: join(directory, 'cache') };
     const agent = await startAgent(settings);
@@ -72,7 +72,7 @@ describe('a LoRA adapter', () => {
     );
   });
 
-  it('drops the states of conversations from memory, and keeps those of templates', async () => {
+  it('that is set drops the states of conversations from memory, and keeps the states of templates', async () => {
     const agent = await startAgent({ name: 'sliding-window', maxResidentTemplates: 0 });
     const architecture = agent.model.metadata()['general.architecture'];
     const metadata = LORA_METADATA.map(([key, type, value]): (typeof LORA_METADATA)[number] => [
@@ -91,7 +91,7 @@ describe('a LoRA adapter', () => {
     expect((await agent.createSession()).report.source).toBe('memory');
   });
 
-  it('is applied after the current turn, can be aborted until then, and changes nothing if it is invalid', async () => {
+  it('is applied after the current turn; until then, an abort or an invalid adapter changes nothing', async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent(EXACT);
     const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
@@ -192,7 +192,7 @@ describe('a LoRA adapter', () => {
       return { agent, waitForTurn, controller };
     };
 
-    it('makes another turn wait at most the `timeoutMs` of that turn', async () => {
+    it('makes another turn wait no longer than the `timeoutMs` of the waiting turn', async () => {
       const { agent, waitForTurn, controller } = await open();
       const session = await agent.createSession();
       const { turn, setting } = await waitForTurn();
@@ -204,7 +204,7 @@ describe('a LoRA adapter', () => {
       expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
     });
 
-    it('makes a turn with tools wait at most the `timeoutMs` of that turn', async () => {
+    it('makes a turn with tools wait no longer than the `timeoutMs` of the turn with tools', async () => {
       await withEnoughTime(500, async (timeoutMs) => {
         const { agent, waitForTurn, controller } = await open();
         let change: Awaited<ReturnType<typeof waitForTurn>> | undefined;

@@ -71,7 +71,7 @@ describe('an agent with many sessions', () => {
     await Promise.all(others);
   });
 
-  it('finishes the turns of a hundred sessions with KV cells for two sessions', async () => {
+  it('finishes the turns of a hundred sessions, although the KV cells suffice for only two sessions', async () => {
     const agent = await startAgent({ nSeqMax: 252, contextSize: 256, batchSize: 512, systemPrompt: 'You are brief.' });
     const sessions = await Promise.all(Array.from({ length: rounds(100, 260) }, () => agent.createSession()));
     const all = await Promise.all(sessions.map((session) => session.send('Hello', { maxTokens: 12 })));
@@ -177,7 +177,7 @@ describe('an agent with many sessions', () => {
     expect((await replies(sessions[0] as never, ['Again'], 4)).length).toBe(1);
   });
 
-  it('lets a turn that lost its sequence during a tool call wait for another, even if the queue is full', async () => {
+  it('lets a turn that lost its sequence in a tool call wait for a sequence, even if the queue is full', async () => {
     const agent = await startAgent({ nSeqMax: 1, maxQueueSize: 1, contextSize: 2048 });
     const others = [await agent.createSession(), await agent.createSession()];
     const turns: Promise<Reply>[] = [];

@@ -52,7 +52,7 @@ describe('an MCP server', () => {
     });
   });
 
-  it('that never lists its tools fails the start', async () => {
+  it('that never lists its tools makes the start fail', async () => {
     const { url } = await serveStreamableHttp('listless');
     await withEnoughTime(100, async (connectTimeoutMs) => {
       await expect(connect({ type: 'http', name: 'listless', url, connectTimeoutMs })).rejects.toThrow(
@@ -61,7 +61,7 @@ describe('an MCP server', () => {
     });
   });
 
-  it('with an invalid answer to `initialize` or an invalid list of tools fails the start', async () => {
+  it('with an invalid answer to `initialize` or an invalid list of tools makes the start fail', async () => {
     await expect(connect(stdio('liar'))).rejects.toThrow(
       failsWith('MCP_FAILED', /Could not connect to the MCP server "liar"/),
     );
@@ -70,7 +70,7 @@ describe('an MCP server', () => {
     );
   });
 
-  it('that refuses access fails the start with the HTTP status', async () => {
+  it('that refuses access makes the start fail with the HTTP status', async () => {
     const server = createServer((_, response) => void response.writeHead(401).end('who are you?'));
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     onTestFinished(() => void server.close());
@@ -106,7 +106,7 @@ describe('an MCP server', () => {
     expect(await call(servers, 'echo', { text: 'x' })).toBe('x');
   });
 
-  it('that cannot be started or reached, or never answers, fails the start with the reason', async () => {
+  it('that cannot be started or reached, or never answers, makes the start fail with the reason', async () => {
     await expect(connect(stdio('here'), stdio('broken'))).rejects.toThrow(
       failsWith('MCP_FAILED', /MCP server "broken".*cannot find my configuration/),
     );

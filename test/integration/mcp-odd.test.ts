@@ -198,7 +198,7 @@ describe('an MCP server that lists tools in invalid pages', () => {
       '',
     ],
     ['leads on without end', { 'tools/list': { $endless: true } }, tools64, 'more than 64 pages'],
-  ])('whose cursor %s offers all tools up to that page', async (_, answers, names, warning) => {
+  ])('whose cursor %s offers the tools of all pages that could be read', async (_, answers, names, warning) => {
     const { servers, warnings } = await connectOdd(overHttpJson, answers);
     expect((await servers.tools()).map(({ name }) => name)).toEqual(names);
     expect(warnings.join()).toMatch(new RegExp(warning === '' ? '^$' : warning));

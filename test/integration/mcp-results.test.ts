@@ -88,7 +88,7 @@ describe('an MCP tool with an invalid result', () => {
   };
 
   it.each(TRANSPORTS)(
-    'gives the model the readable part, even if the result does not fit the `outputSchema` (%s)',
+    'gives the model the readable part of the result, even if it does not fit the `outputSchema` (%s)',
     async (_, serve) => {
       const { servers } = await connectOdd(serve, answers);
       const outputs = await Promise.all(names.map((name) => callTool(servers, name)));

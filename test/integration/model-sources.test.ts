@@ -84,7 +84,7 @@ describe('a model at a URL', () => {
     );
   });
 
-  it('is refused if it redirects more than 10 times, or to a URL that is not http or https', async () => {
+  it('is refused if its URL redirects more than 10 times, or to a URL that is neither http nor https', async () => {
     const { hub, directory } = await startHub();
     const url = `${hub.cdn}/a/b/c.gguf`;
     hub.faults.push(...Array.from({ length: 11 }, () => ({ status: 302, headers: { location: url } })));

@@ -64,7 +64,7 @@ const ODD: [string, object][] = [
     properties({ a: { allOf: Array.from({ length: 12 }, (_, i) => ({ anyOf: [{ minimum: i }, { maxLength: i }] })) } }),
   ],
   ['long names', properties({ ['n'.repeat(1000)]: { type: 'null' } })],
-  ['no keywords that restrict it', { $comment: 'all is well' }],
+  ['no keywords that restrict the values', { $comment: 'all is well' }],
 ];
 
 describe('the schema of a tool', () => {

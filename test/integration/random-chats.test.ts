@@ -1,6 +1,6 @@
-// Random programs of stateless requests: new conversations, continuations, branches, tenants, aborts and simultaneous
-// requests, with few sequences and little memory. Each request must give the logits of an agent that computes its whole
-// conversation anew.
+// Random programs send stateless requests to an agent with few sequences and little memory: new conversations,
+// continuations, branches, tenants, aborts and simultaneous requests. Each request must give the logits of an agent
+// that computes the whole conversation of the request anew.
 import type { AgentServer, ChatMessage, Reply } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, startAgent } from '../helpers/agents.js';
@@ -27,11 +27,11 @@ function random(seed: number): (below: number) => number {
 
 const WORDS = ['chain', 'wheel', 'brake', 'saddle', 'price', 'repair', 'today', 'again'];
 
-/** Asks for one reply. The first token of it is compared. */
+/** Asks for one reply. The tests compare the log-probabilities of its first token. */
 const ask = (agent: AgentServer, { messages, tenant }: Request, signal?: AbortSignal): Promise<Reply> =>
   agent.chat({ messages, tenant, maxTokens: 6, logProbabilities: 3, ...(signal && { signal }) }).result;
 
-/** The request that follows: a new conversation, a continuation or a branch of an earlier one. */
+/** Returns the next request: a new conversation, or a continuation or branch of an earlier conversation. */
 function nextRequest(done: readonly { request: Request; reply: Reply }[], below: (max: number) => number): Request {
   const words = Array.from({ length: 1 + below(12) }, () => WORDS[below(WORDS.length)]).join(' ');
   const message: ChatMessage = { role: 'user', content: `${words}?` };

@@ -174,7 +174,10 @@ class Program {
     this.#open.shift()?.close();
   }
 
-  /** Leaves the tokens to other prompts. With odd seeds, closes the conversation, so that the store must be empty at the end. */
+  /**
+   * Abandons a conversation, so that other prompts may reuse its tokens. With odd seeds, closes the conversation instead,
+   * so that the engine holds nothing at the end without `discardSessions()`.
+   */
   async #abandon(): Promise<void> {
     const conversation = this.#open.shift();
     if (seed % 2 === 0) {
@@ -260,7 +263,7 @@ describe.each(variants(LABS, ([title]) => REPRESENTATIVES.includes(title)))('wit
     await expectConsistent(lab.engine);
     expect(counts.compared).toBeGreaterThan(steps / 2);
     if (seed % 2 === 0) {
-      lab.engine.discardSessions(); // the abandoned ones are still idle
+      lab.engine.discardSessions(); // the sequences of abandoned conversations are still idle
     }
     expect(lab.engine.status()).toMatchObject({ queueLength: 0, heldSequences: 0, savedBytes: 0 });
   });

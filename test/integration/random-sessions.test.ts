@@ -77,7 +77,7 @@ const AGENTS: [title: string, settings: AgentSettings, comparison: Comparison][]
   ['reproducible mode, a hybrid model', { ...EXACTLY, name: 'hybrid' }, TO_THE_BIT],
 ];
 
-/** In `npm test`, these agents represent both layouts, both modes and all kinds of memory. */
+/** `npm test` runs only these agents. They cover both layouts, reproducible mode, and three kinds of memory. */
 const REPRESENTATIVES = [
   'the unified layout',
   'the split layout',

@@ -74,7 +74,7 @@ describe.each([1, 3, 1000])('in a reply that arrives in pieces of %i characters,
     }
   });
 
-  it('only complete calls count, at whatever position the reply is cut off', async () => {
+  it('only complete calls are returned, at whatever position the reply is cut off', async () => {
     const whole = `${CALL}\n${CALL}`;
     for (let length = 0; length < whole.length; length += 11) {
       const { text, calls } = await read(whole.slice(0, length), Math.max(size, 20), { cut: true });

@@ -83,7 +83,7 @@ describe('a structured reply', () => {
     ['meetkai-functionary-medium-v3.2', /^all\n\{/, false],
     ['muse-glimmer', /^ to=user<\|message\|>\{/, false],
   ])(
-    'begins like other replies with the chat template %s, with reasoning if the template supports it',
+    'begins like other replies with the chat template %s, with reasoning if the chat template supports it',
     async (name, beginning, hasReasoning) => {
       const prompt = await promptFor(`${name}.jinja`, SCHEMA, true);
       const replies = repliesOf(prompt.format, 20);

@@ -61,7 +61,7 @@ async function alone(more: AgentSettings, tools: readonly Tool[] = []): Promise<
   return sayAll(session);
 }
 
-/** In `npm test`, each model runs with or without saved states, and each of these two with several kinds of memory. */
+/** In `npm test`, these models run with saved states, and the other models run without. */
 const WITH_SAVED_STATES: readonly MicroModelName[] = ['dense', 'hybrid'];
 
 describe.each(MEMORIES)('in reproducible mode, with the %s model,', (name) => {
@@ -71,7 +71,7 @@ describe.each(MEMORIES)('in reproducible mode, with the %s model,', (name) => {
   ] as const;
   const isTested = (_: unknown, index: number) => WITH_SAVED_STATES.includes(name) === (index === 0);
   describe.each(variants(settingsOfStates, isTested))('%s,', (_, memory) => {
-    it('a fork replies as its session would, while both take turns', async () => {
+    it('a fork replies as its session would, even if the turns of the two alternate', async () => {
       const expected = await expectedOf(name);
       const agent = await startAgent(settings({ name, ...memory }));
       const session = await agent.createSession();
@@ -88,7 +88,7 @@ describe.each(MEMORIES)('in reproducible mode, with the %s model,', (name) => {
       expect(all).toEqual([expected, expected, expected]);
     });
 
-    it('forks of an unused fork and of a new session reply as the original', async () => {
+    it('forks of an unused fork and of a new session reply as the original session', async () => {
       const expected = await expectedOf(name);
       const agent = await startAgent(settings({ name, ...memory }));
       const session = await agent.createSession();
@@ -100,7 +100,7 @@ describe.each(MEMORIES)('in reproducible mode, with the %s model,', (name) => {
       expect(await sayAll(early)).toEqual(expected);
     });
 
-    it.each([true, false])('a restored session replies as the original (state saved: %s)', async (state) => {
+    it.each([true, false])('a restored session replies as the original session (state saved: %s)', async (state) => {
       const expected = await expectedOf(name);
       const path = join(await temporaryDirectory(), 'session.json');
       const first = await startAgent(settings({ name, ...memory }));
@@ -144,7 +144,7 @@ describe.each(MEMORIES)('in reproducible mode, with the %s model,', (name) => {
       expect(await sayAll(session)).toEqual(expected);
     });
 
-    it('a turn that lost its sequence during its tool continues as if it had kept the sequence', async () => {
+    it('a turn that lost its sequence during its tool call continues as if it had kept the sequence', async () => {
       const turn = async (more: AgentSettings, inTool: (agent: AgentServer) => Promise<void>) => {
         const agent = await startAgent(settings({ name, ...more, contextSize: 2048 }));
         const ran: string[] = [];
@@ -186,7 +186,7 @@ describe.each(MEMORIES)('in reproducible mode, with the %s model,', (name) => {
     return;
   }
 
-  it('a restored session replies as the original in another process', async () => {
+  it('a session that is restored in another process replies as the original session', async () => {
     const directory = await temporaryDirectory();
     const path = join(directory, 'session.json');
     const options = settings({ name, cacheDir: directory });

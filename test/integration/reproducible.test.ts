@@ -15,7 +15,7 @@ import { type ExactReply, exactReply, runConcurrently, runSequentially } from '.
 import { rounds, Tally, variants } from '../helpers/soak.js';
 
 const namedModels = process.env.LLAMA_HEADSTART_REPRODUCIBLE_MODELS?.split(',');
-/** In `npm test`, these models represent quantized weights and all kinds of memory. */
+/** `npm test` runs only these models: quantized weights, a sliding window, and a hybrid of attention and recurrence. */
 const REPRESENTATIVES: readonly MicroModelName[] = ['wide-q4_k', 'sliding-window', 'hybrid'];
 const microModels = variants(REPRODUCIBLE_MODELS as MicroModelName[], (name) => REPRESENTATIVES.includes(name));
 const MODELS = (namedModels ?? microModels.map(microModel)).map(
@@ -53,7 +53,7 @@ it('in reproducible mode with an adapter, sessions never share a batch', async (
 });
 
 describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
-  it(`${SESSIONS} sessions on 8 sequences reply with the same bits as alone, from every source`, async () => {
+  it(`${SESSIONS} sessions on 8 sequences reply with the same bits as alone, prefilled or from the cache`, async () => {
     const tally = new Tally(`replies of ${name}`);
     const agent = await startAgent(settings({ source, cacheDir: null }));
     const expected = await runSequentially(agent, SESSIONS, TURNS, progress(name, 'alone', SESSIONS));
@@ -125,7 +125,7 @@ async function compare(tally: Tally, actual: ExactReply[][], expected: ExactRepl
   }
 }
 
-/** Prints the progress of a long run, one line for each tenth. */
+/** Prints the progress of tests with named models, one line for each tenth. */
 function progress(name: string, what: string, all: number): (done: number) => void {
   return (done) => {
     if (namedModels && (done === all || Math.floor((10 * done) / all) > Math.floor((10 * (done - 1)) / all))) {

@@ -1,5 +1,5 @@
 // The specification of this package describes a system whose cache never had a hit in production. Each test covers one
-// of the reasons.
+// cause of these misses.
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Model } from 'llama-headstart/native';

@@ -115,7 +115,7 @@ describe('sampling', () => {
     expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
-  it('names the right place for an option in the wrong place', async () => {
+  it('names the right place of a misplaced option in the error', async () => {
     const agent = await startAgent();
     const session = await agent.createSession();
     const misplaced = (options: object) => session.send('Hello', options as never);

@@ -114,11 +114,11 @@ describe('the scheduler', () => {
     ['no tokens', { tokens: new Int32Array() }, 'INVALID_ARGUMENT'],
     ['tokens in a plain array', { tokens: [5] as never }, 'INVALID_ARGUMENT'],
     ['tokens in a Float32Array', { tokens: new Float32Array([5]) as never }, 'INVALID_ARGUMENT'],
-    ['a sequence id', { sequence: 1 as never }, 'INVALID_ARGUMENT'],
+    ['a sequence id instead of a sequence', { sequence: 1 as never }, 'INVALID_ARGUMENT'],
     ['no sequence', { sequence: undefined as never }, 'INVALID_ARGUMENT'],
     ['an object instead of a signal', { signal: {} as never }, 'INVALID_ARGUMENT'],
     ['an object instead of a sampler', { sampler: {} as never }, 'INVALID_ARGUMENT'],
-    ['more log-probabilities than tokens', { logProbabilities: 1e6 }, 'INVALID_ARGUMENT'],
+    ['more log-probabilities than the vocabulary has tokens', { logProbabilities: 1e6 }, 'INVALID_ARGUMENT'],
     ['a negative number of log-probabilities', { logProbabilities: -1 }, 'INVALID_ARGUMENT'],
   ])('rejects a request with %s, without an effect on other sequences', async (_, wrong, code) => {
     const { engine, lease } = await openEngine();
@@ -150,7 +150,7 @@ describe('the scheduler', () => {
     expect(sequence.tokens).toEqual(someTokens(4, 3)); // the request's tokens were decoded before its sampler failed
   });
 
-  it('aborts a prefill without an effect on other sequences, and keeps the tokens that it decoded', async () => {
+  it('aborts a prefill without an effect on other sequences, and keeps the tokens decoded until then', async () => {
     const { engine, lease } = await openEngine();
     const prompt = someTokens(30, 1);
     const expected = await generate(engine, prompt, 10);

@@ -68,7 +68,7 @@ describe('a model is refused at load with NOT_REPRODUCIBLE if one bit of one log
   it.each([
     [2, 'changes when the same tokens are decoded again', 'decoded twice'],
     [3, 'changes in another sequence', 'which sequence'],
-    [4, 'changes after a restored state', 'restored'],
+    [4, 'changes after a state was restored', 'restored'],
   ] as const)('in run %i %s', async (run, _, reason) => {
     const context = await open('dense');
     await expect(Engine.testReproducible(alteredInRun(context, run))).rejects.toMatchObject({
@@ -169,7 +169,7 @@ async function logitsOf(context: Context, width: number): Promise<Float32Array[]
 }
 
 describe('in reproducible mode', () => {
-  it.each(['tokens', 'none'] as const)('only sequences that may share a batch do so (%s)', async (batchInvariance) => {
+  it.each(['tokens', 'none'] as const)('sequences share batches only if allowed (%s)', async (batchInvariance) => {
     const engine = new Engine(await open('dense-quantised'), { reproducible: batchInvariance });
     const steps: { tokens: number; promptTokens: number; sequences: number }[] = [];
     onTestFinished(subscribeDiagnostics('decode', (step) => steps.push(step)));

@@ -7,7 +7,7 @@ import { leaseBusy, openEngine } from '../helpers/open-engine.js';
 const TOKENS = someTokens(300, 1);
 const OTHER = someTokens(300, 2);
 
-/** Fills a new sequence with tokens, and returns it idle. */
+/** Fills a new sequence with tokens, marks the sequence as idle, and returns it. */
 async function idleWith(engine: Engine, tokens: Int32Array, templateLength = 0): Promise<Sequence> {
   const sequence = engine.createSequence({ templateLength });
   await engine.sessions.lease(sequence);
@@ -45,7 +45,7 @@ describe('an evicted sequence', () => {
     expect(states.status()).toMatchObject({ count: 0, bytes: 0, transferBytes: 0 });
   });
 
-  it('leaves nothing in the store if its contents are dropped during the capture', async () => {
+  it('leaves nothing in the store if its state is dropped during the capture', async () => {
     const states = new StateStore(2 ** 28);
     const { engine } = await openEngine({ maxSequences: 1, states });
     const evicted = await idleWith(engine, TOKENS);
@@ -91,7 +91,7 @@ describe('a copy of a sequence', () => {
 });
 
 describe('the checkpoints of a conversation', () => {
-  /** Captures states of a recurrent model, which all have about the same size. */
+  /** Opens a store for states of a recurrent model. All these states have about the same size. */
   const openStates = async (maxBytes = 2 ** 28) => {
     const states = new StateStore(maxBytes);
     const { engine } = await openEngine({ name: 'recurrent', states });
@@ -124,7 +124,7 @@ describe('the checkpoints of a conversation', () => {
     expect(lengthsOf(sequence)).toEqual([30, 20]);
   });
 
-  it('are those of its newest step and of the turn of that step', async () => {
+  it('are, in a turn of several steps, those of its newest step and of the beginning of the turn', async () => {
     const { add, create } = await openStates();
     const sequence = create();
     await add(sequence, 10, true);

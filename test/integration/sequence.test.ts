@@ -14,7 +14,7 @@ class CellLists {
     return cells;
   }
 
-  /** The cells of the sequence, each with the sequences that use it. */
+  /** Returns, for each cell of the sequence, the sequences that use the cell. */
   usersOf(sequence: Sequence): Sequence[][] {
     return this.of(sequence).map((cell) =>
       [...this.#cells].filter(([, cells]) => cells.includes(cell)).map(([user]) => user),
@@ -34,7 +34,7 @@ function random(seed: number): (below: number) => number {
   };
 }
 
-/** One random operation on one sequence, in the engine and in the reference model. */
+/** Runs one random operation on one sequence, in the engine and in the reference model. */
 async function step(engine: Engine, sequences: readonly Sequence[], lists: CellLists, below: (max: number) => number) {
   const sequence = sequences[below(sequences.length)] as Sequence;
   const cells = lists.of(sequence);
@@ -142,7 +142,7 @@ describe('a fork', () => {
 });
 
 describe('a sequence restored from a state', () => {
-  it('can be trimmed only within its window, even if the cache keeps all cells of the window', async () => {
+  it('cannot be trimmed to a length whose window the state does not hold, even with `fullSlidingWindow`', async () => {
     const { engine } = await openEngine({ name: 'sliding-window', maxSequences: 2, fullSlidingWindow: true });
     const [source, target] = (await leaseMany(engine, 2)) as [Sequence, Sequence];
     await engine.prefill(source, someTokens(200, 1));

@@ -1,5 +1,6 @@
-// A session whose conversation begins like that of another session prefills only what is new. This never happens across
-// tenants or after a change of adapters, and the replies are those of a session that prefills everything.
+// A session reuses the prefix that its conversation shares with the conversation of another session. It never reuses
+// tokens of another tenant, or tokens that were computed with other adapters. Its replies are those of a session that
+// prefills everything.
 import {
   AgentServer,
   type ChatMessage,
@@ -48,7 +49,10 @@ async function runOthers(agent: AgentServer, count: number): Promise<void> {
   }
 }
 
-/** Starts an agent for all tests of a `describe`. Returns a function that prefills a conversation and replies. */
+/**
+ * Starts an agent for all tests of a `describe`. Returns a function that opens a session, which reuses no tokens of
+ * other sessions, and returns its reply.
+ */
 function coldAgent(settings: AgentSettings) {
   let agent: AgentServer;
   beforeAll(async () => {
@@ -73,7 +77,7 @@ const STATES: [title: string, settings: AgentSettings, others: number][] = [
 describe.each(['unified', 'split'] as const)('in the %s layout', (kvLayout) => {
   const coldText = coldAgent({ kvLayout });
 
-  it.each(STATES)('a session prefills only what another one, which %s, does not hold', async (_, state, others) => {
+  it.each(STATES)('a session reuses a prefix that it shares with a session that %s', async (_, state, others) => {
     const agent = await startAgent({ ...SETTINGS, kvLayout, ...state });
     const first = await sendAfter(agent, HISTORY, 'And a brake?');
     expect(first.prefilled).toBeGreaterThan(HISTORY_TOKENS);
@@ -118,7 +122,7 @@ describe.each<MicroModelName>(['hybrid', 'sliding-window', 'recurrent'])(
     const coldText = coldAgent({ name });
 
     const states = variants(STATES, ([title]) => name === 'hybrid' || title === 'was evicted');
-    it.each(states)('a session continues from a checkpoint of another one, which %s', async (_, state, others) => {
+    it.each(states)('a session continues from a checkpoint of a session that %s', async (_, state, others) => {
       const agent = await startAgent({ ...SETTINGS, name, ...state });
       const first = await sendAfter(agent, [], HISTORY[0]?.content as string);
       const before = first.session.messages;
@@ -136,7 +140,7 @@ describe.each<MicroModelName>(['hybrid', 'sliding-window', 'recurrent'])(
 describe('with a unified KV cache', () => {
   const coldText = coldAgent({});
 
-  it('a session forks another one while that one replies', async () => {
+  it('a session reuses the cells of another session that is replying', async () => {
     const agent = await startAgent({ ...SETTINGS, nSeqMax: 2 });
     const first = await agent.createSession({ messages: HISTORY });
     const stream = iterate(first.stream('And a brake?', { maxTokens: 200 }));
@@ -147,7 +151,7 @@ describe('with a unified KV cache', () => {
     await stream.return?.();
   });
 
-  it('sessions that start at once with the same conversation prefill it only once', async () => {
+  it('sessions that start at the same time with the same conversation prefill it only once', async () => {
     const agent = await startAgent({ ...SETTINGS, nSeqMax: 5, contextSize: 1024 });
     const contents = ['And a brake?', 'What is a hub?', 'Thank you!', 'Hello'];
     const turns = await Promise.all(contents.map((content) => sendAfter(agent, HISTORY, content)));
@@ -159,7 +163,7 @@ describe('with a unified KV cache', () => {
     }
   });
 
-  it('sessions that wait for the prefill of an aborted session continue from what it had computed', async () => {
+  it('sessions that wait for the prefill of an aborted session reuse the tokens that it computed', async () => {
     const agent = await startAgent({ ...SETTINGS, nSeqMax: 4, batchSize: 64 });
     const controller = new AbortController();
     const session = await agent.createSession({ messages: HISTORY });
@@ -192,7 +196,7 @@ describe('with a unified KV cache', () => {
 });
 
 describe('a prompt', () => {
-  /** Whether a prompt that shares `shared` tokens with another one waits until that one is decoded. */
+  /** Returns whether a prompt waits for an earlier prompt of `length` tokens if both begin with the same `shared` tokens. */
   const waits = async ({ shared, length, group = 'a' }: { shared: number; length: number; group?: string }) => {
     const { engine } = await openEngine({ maxSequences: 1 });
     const prompts = new PromptsInProgress();
@@ -207,7 +211,7 @@ describe('a prompt', () => {
     return waiting !== undefined;
   };
 
-  it('waits for another one only if the wait is not much longer than decoding the tokens that it saves', async () => {
+  it('waits for an earlier prompt only if the wait is not much longer than decoding the shared tokens', async () => {
     expect(await waits({ shared: 200, length: 300 })).toBe(true);
     expect(await waits({ shared: 200, length: 301 })).toBe(false);
     expect(await waits({ shared: 115, length: 130 })).toBe(false);

@@ -211,7 +211,7 @@ describe('resident templates of a sliding-window model', () => {
     // Now no session shares the cells of template 1.
     expect([await sourceOf(2), await sourceOf(2)]).toEqual(['memory', 'resident']);
     await Promise.all(open.map((session) => session.send(LONG, { maxTokens: 1 })));
-    // The windows of its sessions no longer contain the cells of template 2.
+    // The windows of the sessions with template 2 no longer contain the cells of the template.
     expect([await sourceOf(3), await sourceOf(3)]).toEqual(['prefill', 'resident']);
     await closeAll(agent, open);
   });

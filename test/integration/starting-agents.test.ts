@@ -34,7 +34,7 @@ describe('starting an agent', () => {
     );
   });
 
-  it('reports the progress of the load in rising fractions, and 1 before it resolves', async () => {
+  it('reports the progress of the load in rising fractions, and reports 1 before the start resolves', async () => {
     const reports: ModelProgress[] = [];
     await startAgent({ onProgress: (progress) => reports.push(progress) });
     const fractions = reports.map(({ fraction }) => fraction);
@@ -54,7 +54,7 @@ const onLoaded =
     }
   };
 
-/** Calls `abort` when a method is called, or when the promise that it returned resolves. */
+/** Calls `abort` when a method is called, or when the promise that the method returned settles. */
 function abortAt(
   when: 'call' | 'result',
   prototype: Record<string, (...args: unknown[]) => Promise<unknown>>,
@@ -79,7 +79,7 @@ function processesWith(text: string): number[] {
     try {
       return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(text);
     } catch {
-      return false; // it has just ended
+      return false; // the process has just ended
     }
   });
 }
@@ -176,7 +176,7 @@ describe('a failed start', () => {
     await ended(...processesIn(readFileSync(mcp.file, 'utf8')));
   });
 
-  it('because of invalid options can be repeated, and an agent with valid options then starts', async () => {
+  it('because of invalid options does not prevent a later start with valid options', async () => {
     for (let round = 0; round < 3; round++) {
       const failing = AgentServer.initialize(
         agentOptions({ source: microModel('dense'), nSeqMax: 200, batchSize: 64 }),
@@ -190,7 +190,7 @@ describe('a failed start', () => {
   });
 });
 
-/** Returns the process ids in the file of a silent server. There is none if the server ended before it wrote its id. */
+/** Returns the process ids in the file of a silent server: none if the server ended before it wrote its id. */
 function processesIn(text: string): number[] {
   return text.trim().split('\n').filter(Boolean).map(Number);
 }

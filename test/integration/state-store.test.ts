@@ -16,7 +16,7 @@ import { leaseBusy } from '../helpers/open-engine.js';
 import { entriesIn, numberedTemplate, openLab } from '../helpers/open-lab.js';
 import { inOtherProcess } from '../helpers/processes.js';
 
-/** Size of one template's state in bytes, and the agent's start report. */
+/** Returns the size of one template's state in bytes, and the length of the template in tokens. */
 async function measureTemplate(name: MicroModelName) {
   const agent = await startAgent({ name, maxResidentTemplates: 0 });
   const session = await agent.createSession();
@@ -26,7 +26,7 @@ async function measureTemplate(name: MicroModelName) {
   return { bytes, templateTokens: session.report.templateTokens };
 }
 
-/** Samples the health of an agent after each decode, and after each prefill. */
+/** Records the states of an agent at each event of a decode, prefill, turn or session. */
 function sampleStates(agent: AgentServer): AgentHealth['states'][] {
   const samples: AgentHealth['states'][] = [];
   for (const channel of ['decode', 'prefill', 'turn', 'session'] as const) {
@@ -37,7 +37,7 @@ function sampleStates(agent: AgentServer): AgentHealth['states'][] {
 
 describe('a template of three times the budget', () => {
   it.each(['dense', 'sliding-window', 'recurrent'] as const)(
-    'is saved and restarts from disk, in this process and in another (%s memory)',
+    'is saved, and then starts from disk in this process and in another one (%s model)',
     async (name) => {
       const { bytes, templateTokens } = await measureTemplate(name);
       const cacheDir = await temporaryDirectory();
@@ -58,7 +58,7 @@ describe('a template of three times the budget', () => {
     },
   );
 
-  it('displaces no state in memory, and its bytes are reported while it is captured, written and read', async () => {
+  it('displaces no state in memory, and its bytes are reported as a transfer until it is written', async () => {
     const lab = await openLab({ residents: 0 });
     await lab.start(numberedTemplate(1, 50));
     const small = lab.prefixCache.stores.states.status();
@@ -81,7 +81,7 @@ describe('a template of three times the budget', () => {
     expect(bounded.cache.stats()).toMatchObject({ evictions: { memory: 0 }, bytesInMemory: small.bytes });
   });
 
-  it('is saved also if several such templates start at the same time', async () => {
+  it('is saved even if several such templates start at the same time', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ residents: 0, sessions: 4, directory, cache: { maxMemoryBytes: 1 } });
     const seeds = [1, 2, 3, 4];
@@ -96,7 +96,7 @@ describe('a template of three times the budget', () => {
 });
 
 describe('a template in memory', () => {
-  it('is evicted if other templates need its memory, which is counted and reported as an event', async () => {
+  it('is evicted if other templates need its memory, and the eviction is counted and causes an event', async () => {
     const lab = await openLab({ residents: 0 });
     await lab.start(numberedTemplate(1));
     const { bytes } = lab.prefixCache.stores.states.status();
@@ -119,7 +119,7 @@ describe('a template in memory', () => {
 });
 
 describe('a start that captures a template larger than the budget', () => {
-  it('does not wait for a restore that waits for its KV cells', async () => {
+  it('does not wait for a restore that itself waits for KV cells', async () => {
     const directory = await temporaryDirectory();
     const settings = { residents: 0, directory, kvCells: 256, batchSize: 32, cache: { maxMemoryBytes: 1 } };
     const first = await openLab(settings);
@@ -128,7 +128,8 @@ describe('a start that captures a template larger than the budget', () => {
     await first.cache.flush();
     const lab = await openLab(settings);
     let restoring: Promise<StartReport> | undefined;
-    // The file is read while the other template is prefilled. Its restore then finds too few cells.
+    // The saved template is read from its file while the other template is prefilled. Its restore then finds too few
+    // free cells.
     onTestFinished(subscribeDiagnostics('decode', () => (restoring ??= lab.start(saved))));
     expect((await lab.start(unknown)).source).toBe('prefill');
     expect((await restoring)?.source).toBe('disk');
@@ -138,7 +139,7 @@ describe('a start that captures a template larger than the budget', () => {
 });
 
 describe('a capture', () => {
-  it('is given up if another state exceeds the budget for too long, and no wait continues after an abort', async () => {
+  it('is given up if it waits too long for a state that exceeds the budget, and an abort ends the wait', async () => {
     const { engine, prefixCache } = await openLab({ cache: { maxMemoryBytes: 1 } });
     const { states } = prefixCache.stores;
     const sequence = await leaseBusy(engine);
@@ -175,7 +176,7 @@ describe('the memory of many sessions', () => {
       expect(kept).toBeLessThanOrEqual(maxBytes);
     }
     const largest = Math.max(...samples.map(({ bytes: kept, transferBytes }) => kept + transferBytes));
-    expect(largest).toBeLessThanOrEqual(maxMemoryBytes + 1.1 * bytes); // one transfer may exceed it
+    expect(largest).toBeLessThanOrEqual(maxMemoryBytes + 1.1 * bytes); // one transfer may exceed the budget
     const { count, byKind } = agent.health().states;
     expect(count).toBe(6);
     expect(byKind.conversation.count + byKind.template.count).toBe(count);

@@ -147,7 +147,7 @@ describe.each(MEMORIES)('the iteration of a stream with the %s model', (name) =>
     expect(session.messages).toEqual([]);
   });
 
-  it('may close its session, but not use it for something else', async () => {
+  it('may close its session, but other calls of the session fail with SESSION_BUSY', async () => {
     const session = await (await startAgent(settings(name))).createSession();
     const outcomes: string[] = [];
     const read = async () => {

@@ -104,7 +104,7 @@ describe.each(MEMORIES)('a stream with the %s model', (name) => {
   it.each([
     ['CLOSED', 'its session closes', (session: Session) => session.close()],
     ['ABORTED', 'its signal aborts', (_: Session, controller: AbortController) => controller.abort()],
-  ] as const)('throws %s without a finish part if %s while it is paused', async (code, _, end) => {
+  ] as const)('throws %s without a `finish` part if %s while the stream is paused', async (code, _, end) => {
     const agent = await startAgent(settings(name));
     const expected = await replies(await agent.createSession(), TURNS, 8);
     const session = await agent.createSession();
@@ -187,7 +187,7 @@ describe.each(MEMORIES)('a stream with the %s model', (name) => {
       before = decodes();
       break;
     }
-    expect(decodes() - before).toBeLessThanOrEqual(1); // one may be in progress
+    expect(decodes() - before).toBeLessThanOrEqual(1); // one decode may be in progress
     await expect(stream.result).rejects.toMatchObject({ code: 'ABORTED', usage: { steps: 1 } });
     expect(session.busy).toBe(false);
     expect(session.messages).toEqual([]);

@@ -146,7 +146,7 @@ describe('responseFormat', () => {
     await closing;
   });
 
-  it('may fail in the check after generation, and the failed turn does not change the conversation', async () => {
+  it('makes the turn fail if the check of the reply fails, and then the conversation is unchanged', async () => {
     const session = await (await startAgent({ contextSize: 2048 })).createSession();
     const never = CHECK.refine(() => false, 'not today');
     const responseFormat = { type: 'json', schema: never } as const;
@@ -174,7 +174,7 @@ describe('responseFormat', () => {
     expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
-  it('makes `send` ask the model again if the check fails, and only the valid reply stays', async () => {
+  it('makes `send` ask the model again if the check fails, and keeps only the valid reply', async () => {
     const agent = await startAgent({ contextSize: 4096 });
     const session = await agent.createSession();
     const render = vi.spyOn(agent.model, 'render');
@@ -218,7 +218,7 @@ describe('responseFormat', () => {
     ['a recursive schema', tree],
     ['a pattern of digits and words', z.object({ code: z.string().regex(/^[A-Z\d]{2}-\d{3}\w$/) })],
     [
-      'any value',
+      'a property of any value',
       { type: 'object', properties: { a: { enum: [1, 2] }, b: true }, required: ['a'], additionalProperties: false },
     ],
   ])('enforces %s', async (_, schema) => {

@@ -18,7 +18,7 @@ describe('a system message at the beginning of `messages`', () => {
     ['a text', { messages: [system] }],
     ['text parts', { messages: [{ role: 'system', content: [{ type: 'text', text: PROMPT }] }] }],
     ["OpenAI's developer message", { messages: [{ role: 'developer', content: PROMPT }] }],
-  ])('starts from the template that `systemPrompt` cached: %s', async (_, options) => {
+  ])('lets a session start from the template that `systemPrompt` cached: %s', async (_, options) => {
     const agent = await startAgent({ systemPrompt: 'The default of the agent.' });
     const first = await agent.createSession({ systemPrompt: PROMPT });
     const second = await agent.createSession(options);

@@ -57,7 +57,7 @@ describe('`onToolCall`', () => {
 });
 
 describe('a tool without `execute`', () => {
-  it('ends the turn, and its results continue the turn', async () => {
+  it('ends the reply with `tool-calls`, and the next `send` continues with the results', async () => {
     const { reply, session } = await call(lamp());
     expect(reply).toMatchObject({ finishReason: 'tool-calls', toolResults: [] });
     expect(session.pendingToolCalls).toEqual(reply.toolCalls);
@@ -69,7 +69,7 @@ describe('a tool without `execute`', () => {
     expect(session.pendingToolCalls).toEqual([]);
   });
 
-  it('needs only its own results from the program if other tools of the reply ran', async () => {
+  it('is the only tool that needs results from the program if other tools of the same reply ran', async () => {
     const root = await openSession([lamp(() => 'lit', 'mine'), lamp(undefined, 'yours')]);
     const calls = await likelyCalls();
     const turnWithBothTools = async (seed: number): Promise<{ session: Session; reply: Reply }> => {

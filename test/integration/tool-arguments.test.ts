@@ -70,10 +70,10 @@ describe('schemas with references', () => {
     expect(toolResults).toMatchObject([{ output: 'boolean', isError: false }]);
   });
 
-  it.each([undefined, 'Qwen3-Coder', 'meta-llama-Llama-3.1-8B-Instruct'])(
-    'may be recursive, with the chat template %s',
-    async (file) => {
-      const settings = file === undefined ? {} : { chatTemplate: vendoredTemplate(file) };
+  it.each(['the micro model', 'Qwen3-Coder', 'meta-llama-Llama-3.1-8B-Instruct'])(
+    'may be recursive, with the chat template of %s',
+    async (name) => {
+      const settings = name === 'the micro model' ? {} : { chatTemplate: vendoredTemplate(name) };
       const session = await openSession([{ name: 'tree', inputSchema: tree, execute: () => 'grown' }], settings);
       const { toolResults } = await session.send('Grow', { ...ONE_CALL, sampling: { temperature: 1, seed: 2 } });
       expect(toolResults).toMatchObject([{ output: 'grown', isError: false }]);

@@ -22,7 +22,7 @@ describe('the choice of tools', () => {
     expect(usage.cachedInputTokens).toBe(session.report.templateTokens);
   });
 
-  it('may be automatic: a call that the model begins follows its format, even without a call marker', async () => {
+  it('may be automatic: a call that the model begins follows the call format, even without a call marker', async () => {
     const session = await openSession([lamp(() => 'lit')], {
       chatTemplate: vendoredTemplate('meta-llama-Llama-3.1-8B-Instruct'),
     });
@@ -62,9 +62,9 @@ describe('a reply that exceeds the length that trigger patterns search', () => {
 
 describe('calls of one reply', () => {
   const TEMPLATES: [string, AgentSettings][] = [
-    ['the template of the micro model', {}],
+    ['the chat template of the micro model', {}],
     ['Qwen2.5', { chatTemplate: vendoredTemplate('Qwen-Qwen2.5-7B-Instruct') }],
-    ['a template without tools', { chatTemplate: vendoredTemplate('HuggingFaceTB-SmolLM3-3B') }],
+    ['a chat template without tools', { chatTemplate: vendoredTemplate('HuggingFaceTB-SmolLM3-3B') }],
   ];
   it.each(TEMPLATES)(
     'are as many as the model makes, or one with `maxParallelTools: 1`, with %s',

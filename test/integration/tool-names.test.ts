@@ -14,7 +14,7 @@ import { variants } from '../helpers/soak.js';
 
 const DIRECTORY = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);
 const TEMPLATES = readdirSync(DIRECTORY).filter((file) => file.endsWith('.jinja'));
-/** In `npm test`, a chat template has one of the two tests that use every chat template. */
+/** `npm test` runs each chat template in only one of the two tests that use all chat templates. */
 const templatesFor = (number: number) => variants(TEMPLATES, (_, index) => index % 2 === number);
 
 /** Names of grammar rules, names that lead to the same rule name, and names that are the beginning of other names. */
@@ -65,7 +65,7 @@ describe('tools whose names are reserved or ambiguous in grammars', () => {
   /** Grammars that were tested already. */
   const seen = new Set<string>();
 
-  it.each(templatesFor(0))('can all be called with %s', async (file) => {
+  it.each(templatesFor(0))('can all be called with the chat template %s', async (file) => {
     const format = await formatOf(file, { toolChoice: 'required' });
     if (seen.has(format.grammar)) {
       return;

@@ -167,7 +167,7 @@ describe('a tool whose schema a chat template cannot write', () => {
     expect((await fresh().prompt({ tools: [list] }, user)).text).toBe(first.text);
   });
 
-  it('is refused with the names of tool, property and template if no form can be written', async () => {
+  it('is refused if the template can write no form of the schema, and the error names tool and property', async () => {
     const refusing = chatTemplate('Qwen-Qwen2.5-7B-Instruct.jinja').replace(
       '{%- for tool in tools %}',
       "{%- for tool in tools %}{%- if 'secret' in (tool | tojson) %}{{ raise_exception('never heard of it') }}{%- endif %}",

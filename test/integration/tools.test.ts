@@ -76,7 +76,7 @@ describe('a chat template', () => {
     'mistralai-Mistral-Nemo-Instruct-2407',
     'meta-llama-Llama-3.1-8B-Instruct',
     'Qwen3-Coder',
-    // This template describes tools but shows no calls, so the package describes both.
+    // This chat template describes tools but shows no calls, so the package describes both.
     'ibm-granite-granite-3.3-2B-Instruct',
   ];
   it.each(TEMPLATES)('lets the model make a call, and shows the call in the next turn: %s', async (file) => {

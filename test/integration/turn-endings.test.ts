@@ -87,7 +87,7 @@ describe('a turn', () => {
     expect(ends.map(({ done }) => done)).toEqual([true, true]);
   });
 
-  it('rejects a second turn of its session with SESSION_BUSY', async () => {
+  it('makes its session reject a second turn with SESSION_BUSY', async () => {
     const session = await (await startAgent()).createSession();
     await readTurn(session, async () => {
       expect(session.busy).toBe(true);

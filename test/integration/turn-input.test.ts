@@ -1,4 +1,4 @@
-// A turn accepts valid messages and options, and rejects others without an effect on the session.
+// A turn accepts valid messages and options. It rejects invalid ones without an effect on the session.
 import type { ToolDefinition } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 import { EXACT, replies, startAgent, uncachedReplies } from '../helpers/agents.js';

@@ -52,7 +52,7 @@ const HISTORY: ChatMessage[] = [
   { role: 'assistant', content: 'Yes, four.', reasoning: 'There are four.' },
 ];
 
-/** Predicts how many tokens of a prompt a session has cached: from its sequence, its checkpoints and its template. */
+/** Predicts how many tokens of a prompt are cached in the sequence, the checkpoints and the template of a session. */
 async function cachePredictor(agent: AgentServer, renderer: Renderer, source: TemplateSource, canTrim: boolean) {
   const template = (await findBoundary(renderer, source, agent.model.controlTokens())).tokens;
   const ends = new MessageEnds(agent.model, renderer);
@@ -76,10 +76,10 @@ async function cachePredictor(agent: AgentServer, renderer: Renderer, source: Te
 }
 
 describe.each(Object.entries(TEMPLATES))('three turns with the chat template of %s', (_, file) => {
-  // In `npm test`, each chat template has two of the models, and each model has at least one of the chat templates.
+  // `npm test` runs each chat template with two models, and each model with at least one chat template.
   const place = Object.values(TEMPLATES).indexOf(file);
   it.each(variants(MEMORIES, (_name, index) => (index + place) % 2 === 0))(
-    'give the replies of cold runs and decode only what is not cached, with the %s model',
+    'give the replies of cold runs and decode only uncached tokens, with the %s model',
     async (name) => {
       const template = chatTemplate(file);
       const agent = await startAgent({ name, tools: TOOLS, chatTemplate: template, contextSize: 2048, ...EXACT });
@@ -212,8 +212,8 @@ describe('a conversation with a model whose KV state cannot be trimmed', () => {
   it.each(['sliding-window', 'recurrent', 'hybrid'] as const)(
     'continues from the end of the last user message if later prompts render the reply differently, with the %s model',
     async (name) => {
-      // This chat template writes earlier replies in upper case. Later prompts thus differ from the sequence from the
-      // first reply on.
+      // This chat template writes earlier replies in upper case. Later prompts thus differ from the sequence, beginning
+      // with the first reply.
       const template =
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + (m.content | upper if m.role == 'assistant' else m.content) + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
       const agent = await startAgent({ name, chatTemplate: template, ...EXACT });

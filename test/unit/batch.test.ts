@@ -13,7 +13,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 const sequences = new Map<number, Sequence>();
 beforeEach(() => sequences.clear());
 
-/** A sequence with this id. Nothing is decoded here, so it needs no context. */
+/** Returns the sequence with this id. The tests decode nothing, so its engine context has only one field. */
 function sequenceOf(id: number): Sequence {
   const sequence = sequences.get(id) ?? new Sequence({ keepsPrefillLog: false } as EngineContext);
   sequences.set(id, sequence);
@@ -21,7 +21,7 @@ function sequenceOf(id: number): Sequence {
   return sequence;
 }
 
-/** A request of `count` tokens that continues its sequence, which holds 10 tokens and the first `done` of the request. */
+/** Returns a request of `count` tokens. Its sequence already holds 10 tokens and the request's first `done` tokens. */
 function pendingOf(id: number, count: number, done = 0, priority = 0): PendingRequest {
   const tokens = Int32Array.from({ length: count }, (_, index) => 100 * id + index);
   const sequence = sequenceOf(id);
@@ -60,7 +60,7 @@ describe('a batch', () => {
     expect(counts([pendingOf(0, 1), pendingOf(0, 1)])).toEqual([[0, 1]]);
   });
 
-  it('contains only replies after each prompt chunk if prompt chunks are decoded alone', () => {
+  it('that follows a prompt chunk contains only replies if prompt chunks are decoded alone', () => {
     const queue = [pendingOf(0, 2000), pendingOf(1, 2000), pendingOf(2, 1), pendingOf(3, 1)];
     const limits = { ...LIMITS, invariance: 'tokens', chunkSize: 128 } as const;
     expect(counts(queue, limits)).toEqual([[0, 128]]);
@@ -84,7 +84,7 @@ describe('a batch', () => {
     expect(counts([pendingOf(0, 1), suspect])).toEqual([[1, 1]]);
   });
 
-  it('has prompts of the highest priority first, and others get the tokens that these leave', () => {
+  it('contains prompts of the highest priority first, and other prompts get the remaining tokens', () => {
     expect(counts([pendingOf(0, 400), pendingOf(1, 300, 0, 1), pendingOf(2, 100, 0, 1)])).toEqual([
       [1, 300],
       [2, 100],

@@ -35,7 +35,7 @@ describe('eviction from the cache directory', () => {
     { requiredKeys: [] },
   );
 
-  it('keeps the budget, pinned entries and the newest entry, and deletes the least recently used entries first', () => {
+  it('enforces the budget, spares pinned entries and the newest entry, and begins with the least recently used', () => {
     fc.assert(
       fc.property(entries, budget, (records, limits) => {
         const all = records.map(({ bytes, lastUsedAt, pinned }, index) =>

@@ -268,7 +268,7 @@ describe("an agent's options", () => {
     }
   });
 
-  it('budget one eighth of the memory that the process may use, but at least 512 MiB, for states', () => {
+  it('reserve for states one eighth of the memory that the process may use, but at least 512 MiB', () => {
     const gibibyte = 1024 ** 3;
     expect(defaultMemoryBytes(64 * gibibyte, 0)).toBe(8 * gibibyte); // the limit is unknown
     expect(defaultMemoryBytes(64 * gibibyte, 2 ** 63)).toBe(8 * gibibyte); // there is no limit
@@ -322,19 +322,19 @@ describe("an agent's options", () => {
   });
 });
 
-describe("the context's sizes", () => {
+describe('the sizes of the context and of the KV cache', () => {
   type Sizes = Partial<ModelConfig> & Pick<CacheOptions, 'maxResidentTemplates'>;
   const sizes = ({ maxResidentTemplates, ...model }: Sizes, trainContextSize = 32_768) =>
     resolveContextSizes(resolve(model, { cache: { maxResidentTemplates } }), trainContextSize);
 
-  it("default to the model's training length, but to at most 8,192 tokens", () => {
+  it("are by default a `contextSize` of the model's training length, but of at most 8,192 tokens", () => {
     expect(sizes({}, 2048).contextSize).toBe(2048);
     expect(sizes({}, 131_072).contextSize).toBe(8192);
     expect(sizes({}, 0).contextSize).toBe(8192);
     expect(sizes({ contextSize: 20_000 }).contextSize).toBe(20_000);
   });
 
-  it('default to KV cells for two full sessions in the unified layout, for all sessions in the split layout', () => {
+  it('are by default KV cells for two full sessions in the unified layout, or for all in the split layout', () => {
     expect(sizes({ contextSize: 1000 })).toEqual({
       contextSize: 1000,
       kvCells: 2000,
@@ -349,7 +349,7 @@ describe("the context's sizes", () => {
     });
   });
 
-  it('refuse fewer KV cells than one full session needs, or than all sessions need in the split layout', () => {
+  it('must be KV cells for at least one full session, or for all sessions in the split layout', () => {
     expect(() => sizes({ contextSize: 1000, kvCells: 999 })).toThrow(invalid('`kvCells` \\(999\\).*`contextSize`'));
     expect(sizes({ contextSize: 1000, kvCells: 1000 }).kvCells).toBe(1000);
     expect(() => sizes({ contextSize: 1000, kvCells: 7999, kvLayout: 'split' })).toThrow(
@@ -361,7 +361,7 @@ describe("the context's sizes", () => {
     ['the limit of 256', { nSeqMax: 250, maxResidentTemplates: 7, contextSize: 4096 }, 'at most 256'],
     ['`batchSize`', { nSeqMax: 10, maxResidentTemplates: 7, batchSize: 16 }, '`batchSize` \\(16\\)'],
     ['`kvCells`', { nSeqMax: 10, maxResidentTemplates: 7, contextSize: 16, kvCells: 16 }, '`kvCells` \\(16\\)'],
-  ])('refuse more sequences than %s allows', (_, config, message) => {
+  ])('are refused if there are more sequences than %s allows', (_, config, message) => {
     expect(() => sizes(config)).toThrow(invalid('nSeqMax \\+ maxResidentTemplates'));
     expect(() => sizes(config)).toThrow(invalid(message));
   });

@@ -45,7 +45,7 @@ describe('the references of several schemas', () => {
     expect(JSON.stringify(schemas)).toBe(before);
   });
 
-  it('keep their targets after a renaming, even recursive ones and names that differ only in punctuation', () => {
+  it('keep their targets after a renaming, even if they are recursive or differ only in punctuation', () => {
     const tree = item({ type: 'object', properties: { item: { $ref: '#/$defs/Item' } } });
     const [renamed] = withDistinctReferences([tree, item({ type: 'null' })]);
     expect(referenceOf(targetOf(renamed) as object)).toBe(referenceOf(renamed));

@@ -64,7 +64,7 @@ describe('the schema for the grammar', () => {
       { anyOf: [false, { type: 'null' }, { allOf: [{ type: 'null' }, { type: 'string' }] }] },
       { type: 'null' },
     ],
-    ['joins `allOf`', { allOf: [{ minimum: 1 }, { type: 'integer', maximum: 3 }] }, NUMBERS],
+    ['joins the schemas of `allOf`', { allOf: [{ minimum: 1 }, { type: 'integer', maximum: 3 }] }, NUMBERS],
     [
       'joins a reference with the keywords beside it',
       { $ref: '#/$defs/n', maximum: 3, $defs: { n: { type: 'integer', minimum: 1 } } },

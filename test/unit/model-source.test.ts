@@ -57,7 +57,7 @@ describe('a model source', () => {
     expect(() => parseModelSource(source)).toThrow(invalid(message));
   });
 
-  it("may be the one in the specification's example", () => {
+  it("may have the form of the specification's example", () => {
     const { model, cache, debug } = resolveAgentOptions({
       model: {
         source: {

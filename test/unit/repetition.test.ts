@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 const endsAt = (guard: RepetitionGuard, tokens: number[]) => tokens.findIndex((token) => guard.push(token));
 
 describe('the repetition guard', () => {
-  it('ends a reply when a run of tokens has occurred often enough, for runs of any length up to the limit', () => {
+  it('ends a reply when a run of tokens has been repeated often enough, for runs of any length up to 64', () => {
     for (const length of [1, 2, 7, 64]) {
       const guard = new RepetitionGuard({ repeats: 3, minTokens: 12 });
       const tokens = Array.from({ length: 400 }, (_, index) => index % length);

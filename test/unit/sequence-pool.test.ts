@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { type EngineContext, Sequence, SequencePool } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
-/** A pool with the ids from 0 to `size` - 1. Nothing is decoded, so a record of the emptied ids replaces the context. */
+/** Makes a pool with the ids from 0 to `size` - 1. The tests decode nothing: the context only records emptied ids. */
 function makePool(size: number) {
   const emptied: number[] = [];
   const context = {

@@ -1,4 +1,5 @@
-// `StateStore` keeps states within one budget. States are replaced by their size here; the integration tests use real ones.
+// `StateStore` keeps states within one budget. The states in these tests have only a size. The integration tests use
+// real states.
 import fc from 'fast-check';
 import { type StateKind, StateSizes, StateStore, type StoredState } from 'llama-headstart/internal';
 import type { SequenceState } from 'llama-headstart/native';
@@ -26,7 +27,7 @@ function stored(kind: StateKind, bytes: number, more: Partial<StoredState> = {})
   return { kind, state: stateOf(bytes), tokens: new Int32Array(3), group: '', ...more };
 }
 
-/** A store with a clock that the test sets. */
+/** Opens a store whose clock the test sets. */
 function openStore(maxBytes = 100) {
   const clock = { ms: 0 };
   return { store: new StateStore(maxBytes, () => clock.ms), clock };
@@ -35,7 +36,10 @@ function openStore(maxBytes = 100) {
 const ELEVEN_MINUTES = 660_000;
 
 describe('the order in which states are dropped', () => {
-  /** The classes of states, the first to leave first. Each adds a state of 20 bytes that was last used at time 0. */
+  /**
+   * Adds one state of 20 bytes for each class. Returns the states in the order in which they are dropped. Only `recent`
+   * was used in the last eleven minutes.
+   */
   function fill(store: StateStore, clock: { ms: number }) {
     const idle = [
       stored('template', 20, { key: 'pinned' }),
@@ -55,7 +59,7 @@ describe('the order in which states are dropped', () => {
     return { request, conversation, template, recent, inProgress, pinned };
   }
 
-  it('begins with one-off requests, then idle conversations, idle templates, recently used states, turns in progress', () => {
+  it('is: one-off requests, idle conversations, idle templates, recently used states, turns in progress', () => {
     const { store, clock } = openStore(120);
     const all = fill(store, clock);
     const order: string[] = [];
@@ -76,7 +80,7 @@ describe('the order in which states are dropped', () => {
     const all = fill(store, clock);
     const isPresent = ([, each]: [string, StoredState]) => store.has(each);
     const added: StoredState[] = [];
-    // Held, so that the new states do not displace each other.
+    // The new states are held, so that they do not displace each other.
     for (let next = stored(kind, 20); store.put(next); next = stored(kind, 20)) {
       store.hold(next);
       added.push(next);
@@ -130,7 +134,7 @@ describe('a state', () => {
     expect(store.status()).toMatchObject({ bytes: 60, count: 1, byKind: { request: { count: 1, bytes: 60 } } });
   });
 
-  it('with a key is found by it, and a second state with that key is refused', () => {
+  it('with a key is found by its key, and a second state with the same key is refused', () => {
     const { store } = openStore();
     const [first, second] = [stored('template', 10, { key: 'k' }), stored('template', 20, { key: 'k' })];
     expect([first, second].map((each) => store.put(each))).toEqual([true, false]);
@@ -151,7 +155,7 @@ describe('a state', () => {
     expect(evicted).toEqual(['first']);
   });
 
-  it('stays open and counts while it is read, although it was dropped', () => {
+  it('stays open and counts towards the budget while it is read, although it was dropped', () => {
     const { store } = openStore();
     const [read, other] = [stored('conversation', 80), stored('conversation', 40)];
     store.put(read);
@@ -204,7 +208,7 @@ describe('a transfer', () => {
     expect(store.status()).toMatchObject({ bytes: 60, count: 1, transferBytes: 50 });
   });
 
-  it('may exceed the budget if no other does, and closes its state at its end', () => {
+  it('may exceed the budget if no other transfer does, and closes its state at its end', () => {
     const { store } = openStore();
     const kept = stored('template', 100);
     store.put(kept);
@@ -243,7 +247,7 @@ describe('a transfer', () => {
     expect(store.status().transferBytes).toBe(0);
   });
 
-  it('waits until another one has ended or bytes are free, and stops waiting when it is aborted or the store closes', async () => {
+  it('waits until another transfer ends or bytes are free, and an abort or a close ends the wait', async () => {
     const { store } = openStore();
     const exceeding = store.transfers.begin(TEMPLATE, 200);
     const kept = stored('template', 100);
@@ -315,7 +319,7 @@ describe('a store in any order of calls', () => {
     releases: (() => void)[];
   }
 
-  /** Does what the store promises, as directly as possible. */
+  /** A simple model of the store, which follows the same rules without optimizations. */
   class Model {
     items: Item[] = [];
     dropped: Item[] = [];

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 const tokens = fc.array(fc.nat({ max: 3 }), { maxLength: 12 }).map((values) => Int32Array.from(values));
 
 describe('token comparison', () => {
-  it('counts the equal tokens from the start', () => {
+  it('counts the equal tokens at the beginning of two arrays', () => {
     fc.assert(
       fc.property(tokens, tokens, (a, b) => {
         const length = commonPrefixLength(a, b);
@@ -15,7 +15,7 @@ describe('token comparison', () => {
     );
   });
 
-  it('counts the equal tokens only if they are at least as many as required', () => {
+  it('returns 0 if the shared prefix is shorter than the required minimum', () => {
     fc.assert(
       fc.property(fc.nat({ max: 14 }), tokens, tokens, (minimum, a, b) => {
         const length = commonPrefixLength(a, b);

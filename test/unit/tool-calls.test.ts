@@ -120,7 +120,7 @@ describe('the calls of one reply', () => {
 
 describe('the result of `onToolCall`', () => {
   it.each([0, '', 'no', 1, {}, { allow: false }, { refused: 'It is noon' }])(
-    'refuses the call if it is %j',
+    'makes the call fail if the result is invalid: %j',
     async (decision) => {
       let ran = false;
       const run = await runWith(() => (ran = true), { hook: (() => decision) as never });
@@ -150,7 +150,7 @@ describe('the result of `onToolCall`', () => {
     expect(ran).toBe(false);
   });
 
-  it('may take longer than the time limit of a tool', async () => {
+  it('may come after the time limit of a tool', async () => {
     const hook = () => later(50).then(() => true);
     const run = await runWith(() => 'ran', { hook, toolTimeoutMs: 5 });
     expect(await outcomeOf(run)).toMatchObject({ output: 'ran', isError: false });

@@ -7,7 +7,7 @@ const call = (json: string, name = 'look', id = ''): ReplyToolCall => ({ id, nam
 
 /**
  * Streams the calls of a reply that is parsed again and again while it grows. Each item of `readings` is the result of
- * one parse. Returns the parts from before the end of the reply, the calls, and the streamed text of each call.
+ * one parse. Returns the parts streamed before the end of the reply, the calls, and the streamed text of each call.
  */
 function stream(
   readings: ReplyToolCall[][],
@@ -67,7 +67,7 @@ describe('a call that a later parse of the reply changes', () => {
   it.each([
     ['in its name', [call('{"a'), call('{"a":'), call('{"a": 1}', 'look_up')]],
     ['in its arguments', [call('{"a"'), call('{"a":1'), call('{"a":1'), call('{"a":"1"}')]],
-    ['for one reading', [call('{"a"'), call('{"a":1'), call('{"b"'), call('{"a":1}')]],
+    ['and changes back', [call('{"a"'), call('{"a":1'), call('{"b"'), call('{"a":1}')]],
   ])('%s gets a new id, and streams all of its arguments under that id', (_, readings) => {
     const { calls, texts } = stream(readings.map((each) => [each]));
     const last = readings.at(-1) as ReplyToolCall;

@@ -10,7 +10,7 @@ describe('the schema of a tool', () => {
   it.each<[string, Partial<Tool>]>([
     ['`inputSchema`', { inputSchema: SWITCH }],
     ['its alias `parameters`', { parameters: SWITCH }],
-    ['one of them beside undefined', { inputSchema: SWITCH, parameters: undefined }],
+    ['`inputSchema` if `parameters` is undefined', { inputSchema: SWITCH, parameters: undefined }],
   ])('is read from %s, and the model sees the same schema', async (_, schema) => {
     const tools = await ToolSet.prepare([{ name: 'lamp', ...schema }]);
     expect(tools.definitions).toMatchObject([{ name: 'lamp', parameters: SWITCH }]);

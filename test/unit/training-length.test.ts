@@ -10,7 +10,7 @@ describe('a context', () => {
     ['as long as the training length', {}, {}, 8192],
     ['stretched by the model file', STRETCHED, {}, 8192],
     [
-      'stretched by the model file, although its training length is the original one',
+      'stretched by a model file whose training length is the length before the stretch',
       { 'llama.rope.scaling.factor': '4' },
       {},
       32_768,
@@ -18,7 +18,7 @@ describe('a context', () => {
     ['stretched by YaRN', {}, { ropeScaling: 'yarn', ropeFrequencyScale: 8192 / 100_000 }, 100_000],
     ['stretched by interpolation', {}, { ropeFrequencyScale: 0.5 }, 16_384],
     ['stretched further than by the model file', STRETCHED, { ropeFrequencyScale: 2048 / 50_000 }, 50_000],
-    ['with another RoPE base, whose effect is unknown', {}, { ropeFrequencyBase: 1e6 }, 100_000],
+    ['computed with another RoPE base, whose effect is unknown', {}, { ropeFrequencyBase: 1e6 }, 100_000],
   ] as const)('causes no warning if it is %s', (_, metadata, options, contextSize) => {
     expect(trainingLengthWarning(MODEL, metadata, { ...options, contextSize })).toBeUndefined();
   });
@@ -31,11 +31,11 @@ describe('a context', () => {
       100_000,
       /`contextSize` is 100000 .* trained for 8192\. .*'yarn', ropeFrequencyScale: 8192 \/ 100000/,
     ],
-    ['one token longer', {}, {}, 8193, /8193 tokens/],
-    ['longer than the model file stretches it', STRETCHED, {}, 8193, /trained for 8192.*2048 \/ 8193/],
-    ['not stretched, because the option is "none"', STRETCHED, { ropeScaling: 'none' }, 4096, /trained for 2048/],
-    ['not stretched far enough', {}, { ropeFrequencyScale: 0.5 }, 20_000, /trained for 16384.*8192 \/ 20000/],
-    ['with a method and no scale', {}, { ropeScaling: 'yarn' }, 16_384, /trained for 8192/],
+    ['one token longer than the training length', {}, {}, 8193, /8193 tokens/],
+    ['longer than the model file stretches the context', STRETCHED, {}, 8193, /trained for 8192.*2048 \/ 8193/],
+    ['not stretched, because `ropeScaling` is "none"', STRETCHED, { ropeScaling: 'none' }, 4096, /trained for 2048/],
+    ['stretched too little', {}, { ropeFrequencyScale: 0.5 }, 20_000, /trained for 16384.*8192 \/ 20000/],
+    ['configured with a scaling method but no scale', {}, { ropeScaling: 'yarn' }, 16_384, /trained for 8192/],
   ] as const)('causes a warning with the options to set if it is %s', (_, metadata, options, contextSize, message) => {
     expect(trainingLengthWarning(MODEL, metadata, { ...options, contextSize })).toMatch(message);
   });

@@ -1,5 +1,5 @@
-// Closes an agent while calls of all kinds are in progress, and prints their outcomes. Then the process must end by
-// itself.
+// Closes an agent while calls of all kinds are in progress. Then starts an agent whose adapter is invalid. Prints the
+// outcomes of the calls and the error code of the failed start. After that, the process must end by itself.
 import { AgentServer } from 'llama-headstart';
 
 const [, , source, program, directory] = process.argv;

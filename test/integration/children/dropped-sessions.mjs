@@ -1,6 +1,6 @@
 // Opens a thousand sessions and drops each without close(), some after a turn and some during a turn. Also drops the
-// streams of a session and of a completion. Garbage collection must release everything, and then setLoras() and another
-// turn of the session must succeed.
+// streams of a kept session and of a completion. Garbage collection must release everything, and then setLoras() and
+// another turn of the kept session must succeed.
 import { AgentServer, subscribeDiagnostics } from 'llama-headstart';
 
 const [, , source] = process.argv;
