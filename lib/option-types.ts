@@ -30,7 +30,9 @@ export type OptionsOf<Shape extends z.core.$ZodLooseShape> = z.input<z.ZodObject
 /** The type of the same options after parsing, with defaults. */
 export type ResolvedOf<Shape extends z.core.$ZodLooseShape> = z.output<z.ZodObject<Shape, z.core.$strict>>;
 
-/** The type of a group's schema. It names the types of the values, which keeps the generated declarations readable. */
+/**
+ * The type of a group's schema. `Group` names the types of the values, which keeps the generated declarations readable.
+ */
 export type Group<Input, Output = Input> = z.ZodType<Output, Input>;
 
 /** An object of options. Unknown names are refused. The parsed object is frozen. */

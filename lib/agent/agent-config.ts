@@ -33,7 +33,7 @@ export interface AgentConfig extends Omit<ParsedAgentOptions, 'model' | 'cache' 
   debug: boolean;
 }
 
-/** The sizes of the context. They depend on the model. */
+/** The sizes of the context, which depend on the model. */
 export interface ContextSizes {
   contextSize: number;
   kvCells: number;

@@ -154,7 +154,9 @@ interface ForeignTemplate extends NearestTemplate {
   components: ComponentDifference[];
 }
 
-/** Of the entries of other configurations, the one that shares the most tokens. It must share more than `minShared`. */
+/**
+ * The entry of another configuration that shares the most tokens. The entry must share more than `minShared` tokens.
+ */
 async function nearestForeign(
   keyring: Keyring,
   template: Int32Array,

@@ -245,8 +245,8 @@ function likelyNearest(
 }
 
 /**
- * Reads the token ids after the 12-byte header of an entry. They are unverified: the caller must compare them with the
- * tokens of the verified state.
+ * Reads the token ids after the 12-byte header of an entry. The ids are unverified: the caller must compare them with
+ * the tokens of the verified state.
  */
 export async function readTokens(path: string, count: number): Promise<Int32Array> {
   const tokens = new Int32Array(count);

@@ -132,7 +132,7 @@ export class PrefixLoader {
       const available = candidate?.shared ?? Math.max(kept, template);
       return { kept, candidate, available, wait: this.#waitFor(tokens, available) };
     };
-    index.prompts.end(sequence); // a waiting sequence must not be waited for
+    index.prompts.end(sequence); // no other prompt may wait for a sequence that waits itself
     let found = find();
     while (found.wait !== undefined) {
       await this.#waitIdle(found.wait, prompt, signal);
@@ -152,7 +152,10 @@ export class PrefixLoader {
     return template === 0 ? 0 : (await this.loadTemplate(signal)).cachedTokens;
   }
 
-  /** If another sequence is decoding most of these tokens and can then be forked: resolves when it has ended. */
+  /**
+   * Returns a promise if another sequence is decoding most of these tokens and can then be forked. The promise resolves
+   * when that sequence has decoded its prompt or has failed.
+   */
   #waitFor(tokens: Int32Array, available: number): Promise<void> | undefined {
     const { cache, engine, useCache } = this.#setup;
     const canFork = engine.canTrim && useCache && engine.context.info.kvLayout === 'unified';
@@ -161,7 +164,10 @@ export class PrefixLoader {
       : undefined;
   }
 
-  /** Waits. Meanwhile the sequence can be evicted, because the awaited sequence may need its cells. */
+  /**
+   * Waits until `ended` resolves. During the wait, the engine can evict this sequence, because the awaited sequence may
+   * need cells.
+   */
   async #waitIdle(ended: Promise<void>, prompt: Int32Array, signal: AbortSignal): Promise<void> {
     const sequence = this.#sequence;
     this.#setup.engine.sessions.setIdle(sequence);

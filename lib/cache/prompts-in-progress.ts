@@ -16,14 +16,14 @@ interface Prompt {
 const MAX_WAIT_FACTOR = 2;
 
 /**
- * The prompts that are being loaded or decoded now. A prompt with the same beginning can wait until one of them was
- * decoded, and then fork its sequence.
+ * The prompts that are being loaded or decoded now. Another prompt with the same beginning can wait until one of these
+ * prompts was decoded, and then fork the sequence of that prompt.
  */
 export class PromptsInProgress {
   readonly #prompts = new Map<Sequence, Prompt>();
 
   /**
-   * Registers the prompt of a sequence. Call {@link end} when it was decoded or has failed.
+   * Registers the prompt of a sequence. Call {@link end} when the prompt was decoded or has failed.
    *
    * @param available number of tokens that the sequence need not decode
    */
@@ -36,7 +36,7 @@ export class PromptsInProgress {
     this.#prompts.set(sequence, { group: sequence.group, tokens, available, ended, end });
   }
 
-  /** Idempotent. */
+  /** Removes the prompt of a sequence, and lets the prompts that wait for it continue. Idempotent. */
   end(sequence: Sequence): void {
     const prompt = this.#prompts.get(sequence);
     if (prompt !== undefined) {

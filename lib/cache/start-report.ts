@@ -18,7 +18,7 @@ export type CacheOutcome =
    * reused.
    */
   | 'prefix'
-  /** No part of the template was cached. It was prefilled, and is kept for later starts. */
+  /** No part of the template was cached. The template was prefilled, and is kept for later starts. */
   | 'miss'
   /** The cache was not used. */
   | 'bypass';

@@ -1,5 +1,5 @@
 // Creates spans for turns and tool calls from the messages of our channels. The spans follow OpenTelemetry's
-// conventions for generative AI. They need the package @opentelemetry/api, which does nothing until the program
+// conventions for generative AI. The spans need the package @opentelemetry/api, which does nothing until the program
 // registers a tracer.
 import { basename } from 'node:path';
 import type { Span, Tracer } from '@opentelemetry/api';

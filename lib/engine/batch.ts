@@ -163,7 +163,7 @@ function shareAmong(slices: Slice[], prompts: readonly PendingRequest[], budget:
  */
 export class BatchWriter {
   readonly #all: Arrays;
-  /** Views of the first elements. They are reused as long as the batch size stays the same, which it usually does. */
+  /** Views of the first elements. The views are reused as long as the batch size stays the same, as it usually does. */
   #views: Arrays;
 
   /** @param maxTokens maximum tokens in a batch */
@@ -177,7 +177,7 @@ export class BatchWriter {
     this.#views = this.#all;
   }
 
-  /** Writes a batch. It is valid until the next call. */
+  /** Writes a batch, which is valid until the next call. */
   write(slices: readonly Slice[], signal?: AbortSignal): DecodeBatch {
     const { tokens, positions, sequences, outputs } = this.#all;
     let row = 0;

@@ -15,7 +15,7 @@ export interface CellWaiter {
   fail(error: HeadstartError): void;
 }
 
-/** Work that does not fit into the KV cache. It waits in order of age until other sequences release cells. */
+/** Work that does not fit into the KV cache. The work waits in order of age until other sequences release cells. */
 export class CellWaitQueue {
   readonly #freeCells: () => number;
   /** Oldest first. */

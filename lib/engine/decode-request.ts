@@ -49,8 +49,8 @@ export class PendingRequest {
   /** How many tokens of the request are in the sequence. */
   done = 0;
   /**
-   * Whether the request was in a batch that failed. It is decoded alone next, to find the request that caused the
-   * failure.
+   * Whether the request was in a batch that failed. Such a request is decoded alone next, to find the request that
+   * caused the failure.
    */
   suspect = false;
   /** Whether the request was preempted. Its sequence is then empty. */

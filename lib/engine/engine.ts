@@ -48,8 +48,8 @@ export interface EngineStatus {
   /** Sessions that wait for a sequence, for KV cells, or for the next decode. */
   queueLength: number;
   /**
-   * Sessions that decode now. This includes completions, starts, and sessions that wait for KV cells. It does not
-   * include sessions that wait for a sequence or for tools.
+   * Sessions that decode now, including completions, starts, and sessions that wait for KV cells. Sessions that wait
+   * for a sequence or for tools do not count.
    */
   activeSessions: number;
   /** Sessions that hold a sequence, including active sessions. */

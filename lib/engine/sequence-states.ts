@@ -216,7 +216,7 @@ export class SequenceStates {
     }
   }
 
-  /** Drops the partial checkpoints. They are of no use for a sequence that has lost its cells. */
+  /** Drops the partial checkpoints. A partial checkpoint is of no use for a sequence that has lost its cells. */
   dropPartial(sequence: Sequence): void {
     const { turn, step } = sequence.checkpoints;
     const whole = (stored: StoredState | undefined) => (stored?.isPartial ? undefined : stored);

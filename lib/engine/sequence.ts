@@ -74,8 +74,8 @@ export class Sequence {
   /** The batches in which the tokens were decoded. Present with `reproducible`. */
   readonly log: PrefillLog | undefined;
   /**
-   * Contents outside the KV cache that the next prompt can continue from. They were swapped out by an eviction, or
-   * copied from another sequence or a file.
+   * Contents outside the KV cache that the next prompt can continue from. The contents were swapped out by an eviction,
+   * or copied from another sequence or a file.
    */
   swapped: SwappedContents | undefined;
   /** Checkpoints of earlier positions, for memory that cannot be trimmed. */
@@ -235,7 +235,7 @@ export class Sequence {
     }
     if (this.#context.canTrimRestored) {
       const removing = this.#context.removeSequence(this.id, length);
-      this.#cut(length, true); // The removal never fails. It is recorded at once, for forks that are made meanwhile.
+      this.#cut(length, true); // The removal never fails. Record it at once, so that forks made meanwhile are correct.
       await removing;
       return true;
     }

@@ -115,7 +115,7 @@ export class StateStore {
   /**
    * Stores a state and takes ownership of it.
    *
-   * @param transfer the transfer that received the state. It ends if the state is stored.
+   * @param transfer the transfer that received the state. The transfer ends if the state is stored.
    * @returns false if the state does not fit or its key is already stored. The caller or the transfer then still owns
    *   the state.
    */

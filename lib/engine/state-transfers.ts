@@ -164,7 +164,7 @@ interface TransferHost {
   onEnd(): void;
 }
 
-/** One transfer. It owns the state until it ends, or until the store takes the state. */
+/** One transfer. A transfer owns its state until the transfer ends or the store takes the state. */
 export class StateTransfer {
   readonly owner: StateOwner;
   readonly #host: TransferHost;
@@ -197,7 +197,8 @@ export class StateTransfer {
   /**
    * Takes ownership of the copied state. Its size replaces the expected one.
    *
-   * @returns false if the state is larger than expected and does not fit. It is then closed, and the transfer ends.
+   * @returns false if the state is larger than expected and does not fit. The state is then closed, and the transfer
+   *   ends.
    */
   accept(state: SequenceState): boolean {
     const bytes = state.byteLength;

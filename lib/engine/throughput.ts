@@ -1,14 +1,14 @@
 /**
- * Target duration of a decode with tokens of replies and prompts, in ms. It is short, so that the replies stream
- * smoothly.
+ * Target duration of a decode with tokens of replies and prompts, in ms. The target is short, so that the replies
+ * stream smoothly.
  */
 const STEP_MS = 250;
 const MIN_PROMPT_TOKENS = 64;
 const SECONDS = 10;
 
 /**
- * Measures the decode speed. It limits prompt tokens in batches that also contain replies, and reports tokens per
- * second.
+ * Measures the decode speed. From this speed, limits the prompt tokens in batches that also contain tokens of replies,
+ * and reports tokens per second.
  */
 export class Throughput {
   /** Milliseconds per prompt token, a running mean; 0 until measured. */

@@ -26,8 +26,8 @@ function leave(leaving: AbortController): void {
 
 /**
  * A reply that is being generated. Iterate over the stream to get its parts, or await `result`, or do both. The first
- * of these starts the generation. The generation then continues independently of the reader. It pauses while 64 parts
- * wait to be read.
+ * of these starts the generation. The generation then continues independently of the reader. The generation pauses
+ * while 64 parts wait to be read.
  *
  * Leaving the iteration (`break`, `return`, an exception in the loop) aborts the turn. Garbage collection of the
  * iterator does the same. A second iteration throws `STREAM_USED`.

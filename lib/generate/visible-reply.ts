@@ -15,7 +15,7 @@ export class VisibleReply {
   readonly #reader: ReplyReader;
   readonly #stops: StopStrings;
   readonly #strings: readonly string[];
-  /** The end of the raw reply. It may contain a part of a stop string. */
+  /** The end of the raw reply, which may contain a part of a stop string. */
   #tail = '';
   readonly #tailLength: number;
   #text = '';

@@ -104,7 +104,8 @@ function chooseFiles(source: HuggingFaceModelSource, listing: HubListing): HubFi
 }
 
 /**
- * A hash of the files' names and contents. It names their directory. So commits with the same files share a directory.
+ * A hash of the files' names and contents. The hash names the directory of the files, so commits with the same files
+ * share a directory.
  */
 function contentHash(files: readonly HubFile[]): string {
   const contents = files.map(({ path, size, sha256, gitOid }) => [basename(path), size, sha256 ?? gitOid ?? path]);

@@ -1,4 +1,4 @@
-// One HTTP request. This file follows redirects itself, so that secrets are sent only to their own origin.
+// Sends one HTTP request. This code, not `fetch`, follows redirects, so that secrets are sent only to their own origin.
 
 import { abortedError, onAbort, throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';

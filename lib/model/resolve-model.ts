@@ -86,7 +86,8 @@ export async function resolveModel(input: ModelSourceInput, options: ResolveMode
   );
   const source = parseModelSource(input);
   const settings: DownloadSettings = {
-    // Only downloads read this getter. It throws if the user has no home directory, and a local model needs none.
+    // Only downloads read this getter. The getter throws if the user has no home directory, and a local model needs
+    // none.
     get directory() {
       return modelsDir ?? modelsDirectory();
     },

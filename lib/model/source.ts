@@ -54,7 +54,10 @@ const HUGGING_FACE = {
   endpoint: webAddress().optional(),
 };
 
-/** A model on the Hugging Face Hub, or on a server with the Hub's API. It is downloaded once and then used offline. */
+/**
+ * A model on the Hugging Face Hub, or on a server with the Hub's API. The model is downloaded once and then used
+ * offline.
+ */
 export interface HuggingFaceModelSource extends OptionsOf<typeof HUGGING_FACE> {}
 
 const URL_SOURCE = {

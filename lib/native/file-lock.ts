@@ -1,11 +1,11 @@
 import { addon, type RawFileLock } from './addon.js';
 
 /**
- * A lock on a file (`flock`, on Windows `LockFileEx`). It excludes other processes, and other owners in the same
+ * A lock on a file (`flock`, on Windows `LockFileEx`). The lock excludes other processes, and other owners in the same
  * process. The operating system releases the lock when the process dies, whatever the cause. Child processes do not
  * inherit the lock. Create one with {@link FileLock.tryAcquire}.
  *
- * The lock ends with `release()` or with the worker thread that acquired it. It also ends when this object is
+ * The lock ends with `release()` or with the worker thread that acquired it. The lock also ends when this object is
  * garbage-collected, so keep a reference to the object.
  */
 export class FileLock {

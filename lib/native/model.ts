@@ -148,7 +148,7 @@ export interface RenderedPrompt extends ReplyFormat {
 }
 
 /**
- * A loaded GGUF model: weights, vocabulary, chat template. It can have any number of contexts.
+ * A loaded GGUF model: weights, vocabulary, chat template. A model can have any number of contexts.
  *
  * After `close()` every method but `close` throws `CLOSED`. `controlTokens()` still returns a result that it has
  * cached.
@@ -331,7 +331,7 @@ export class Model {
   }
 
   /**
-   * Creates a sampler. It serves one sequence at a time.
+   * Creates a sampler, which serves one sequence at a time.
    *
    * @param cancel.signal prevents the call if it fires before the start. If it fires later, the new sampler is closed
    * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds; also a trigger pattern that no render returned),

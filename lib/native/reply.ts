@@ -30,11 +30,13 @@ export interface ReplyFormat {
   thinkingEndTags: string[];
   /** Whether the model may write an id for each tool call. */
   hasCallIds: boolean;
-  /** The parser for {@link Model.parseReply}. It works only in this thread, and only until the model is closed. */
+  /**
+   * The parser for {@link Model.parseReply}. The parser works only in this thread, and only until the model is closed.
+   */
   parser: ReplyParser;
 }
 
-/** The parser of a reply format. It has no public members. */
+/** The parser of a reply format, without public members. */
 export type ReplyParser = RawReplyParser;
 
 /** A tool call in a reply. */

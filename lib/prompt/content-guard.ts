@@ -28,8 +28,8 @@ interface Markup {
   /** Matches the texts of control tokens, and of user-defined tokens that chat templates use. */
   markup: RegExp;
   /**
-   * Matches the user-defined tokens of `markup`. It has a capture group, so `split` returns each of them as a separate
-   * piece.
+   * Matches the user-defined tokens of `markup`. The expression has a capture group, so `split` returns each of these
+   * tokens as a separate piece.
    */
   userDefined: RegExp;
   /** Matches text that the chat template may remove from content. Undefined if the chat template removes nothing. */

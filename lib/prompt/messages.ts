@@ -82,7 +82,7 @@ export function beginningOf(text: string, limit: number): string {
 }
 
 /**
- * Parses and freezes the arguments of a call. They must not change, because every later prompt contains them.
+ * Parses and freezes the arguments of a call. The arguments must not change, because every later prompt contains them.
  *
  * @throws SyntaxError, or RangeError if the arguments are nested too deeply
  */

@@ -1,5 +1,5 @@
-// Finds which tokens of a prompt belong to which message and tool. It renders the conversation several times, so it is
-// used only on request, never for an ordinary turn.
+// Finds which tokens of a prompt belong to which message and tool. The search renders the conversation several times,
+// so it is used only on request, never for an ordinary turn.
 import type { Model } from '../native/model.js';
 import { unlessRefused } from './chat-template.js';
 import type { LocatedMark } from './content-marks.js';
@@ -54,7 +54,7 @@ export class SpanFinder {
 
   /**
    * Finds the spans of the prompt that {@link Renderer.prompt} returns for these arguments. The number of renders
-   * depends on how many kinds of turns the conversation has. It is at most linear in the number of messages.
+   * depends on how many kinds of turns the conversation has. The number is at most linear in the number of messages.
    *
    * @throws HeadstartError as {@link Renderer.prompt}.
    */

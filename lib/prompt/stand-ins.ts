@@ -19,7 +19,8 @@ export interface StandIns {
    */
   tools: ToolDefinition[];
   /**
-   * The beginning of each stand-in. It occurs nowhere else in the tools. After it come the index in `names` and an `e`.
+   * The beginning of each stand-in. The mark occurs nowhere else in the tools. The index in `names` and an `e` follow
+   * the mark.
    */
   mark: string;
   /** The real names. */

@@ -32,9 +32,9 @@ export interface Boundary {
 }
 
 /**
- * Finds the tokens with which every conversation with this system prompt and these tools begins. They are the longest
- * common prefix of several probe conversations, cut after its last control token, so that no merge of tokens crosses
- * the end.
+ * Finds the tokens with which every conversation with this system prompt and these tools begins. These tokens are the
+ * longest common prefix of several probe conversations, cut after its last control token, so that no merge of tokens
+ * crosses the end.
  */
 export async function findBoundary(
   renderer: Renderer,

@@ -47,7 +47,7 @@ export class TokenPositions {
   }
 
   /**
-   * The number of tokens in front of a boundary. It is undefined if the boundary is inside a token, or if another
+   * The number of tokens in front of a boundary. Undefined if the boundary is inside a token, or if another
    * content could change the tokens on the other side of the boundary. To exclude such a change, a control token, or a
    * word and another token, must be between each content and the boundary.
    */

@@ -70,7 +70,7 @@ export function historyOf({ text, opening }: RenderedText): string {
   return text.slice(0, text.length - opening.length);
 }
 
-/** The text in front of the first message. It may have a system prompt that the chat template adds. */
+/** The text in front of the first message. The text may contain a system prompt that the chat template adds. */
 function headOf(text: string | undefined, bos: string): string | undefined {
   const head = text?.slice(0, Math.max(0, text.indexOf(FIRST)));
   return bos !== '' && head?.startsWith(bos) ? head.slice(bos.length) : head;

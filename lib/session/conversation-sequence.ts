@@ -183,8 +183,8 @@ export class ConversationSequence implements ReplySequence {
   }
 
   /**
-   * Copies the contents that the next turn would continue from, for a file or a fork. They come from the swapped-out
-   * state, the sequence, or a checkpoint. The caller must end the copy.
+   * Copies the contents that the next turn would continue from, for a file or a fork. The contents come from the
+   * swapped-out state, the sequence, or a checkpoint. The caller must end the copy.
    *
    * @returns undefined if there is nothing to copy
    */

@@ -158,7 +158,7 @@ export async function findTemplate(
 }
 
 /**
- * Opens a saved session. It keeps its id.
+ * Opens a saved session, with its saved id.
  *
  * @param reserve as {@link OpenSessions.reserve}
  * @throws HeadstartError as `AgentServer.restoreSession`.

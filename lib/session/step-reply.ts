@@ -99,7 +99,7 @@ export class StepReply {
   }
 
   /**
-   * Returns a sampler for the rest of a long reply. It has no grammar, so a later call of this reply is not
+   * Returns a sampler for the rest of a long reply. The sampler has no grammar, so a later call of this reply is not
    * constrained. Returns undefined if a call has already begun.
    */
   readonly #samplerWithoutGrammar = async (text: Int32Array): Promise<Sampler | undefined> => {

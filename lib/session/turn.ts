@@ -65,9 +65,11 @@ export class Turn {
   readonly #request: TurnRequest;
   readonly #toolCalls: ToolCall[] = [];
   readonly #toolResults: ToolResult[] = [];
-  /** Whether the model failed to write a summary. It would most likely fail again at the next step. */
+  /** Whether the model failed to write a summary. The model would most likely fail again at the next step. */
   #hasNoSummary = false;
-  /** Replies that `format` did not allow. They are part of this turn's prompts, but not of the conversation. */
+  /**
+   * Replies that `format` did not allow. These replies are part of this turn's prompts, but not of the conversation.
+   */
   readonly #rejected: Rejected[] = [];
 
   constructor(services: TurnServices, request: TurnRequest) {

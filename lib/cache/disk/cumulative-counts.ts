@@ -20,7 +20,7 @@ export class CumulativeCounts {
     this.#directory = directory;
   }
 
-  /** The counts of all processes. @param counts the current counts of this process. They need not be written yet. */
+  /** The counts of all processes. @param counts the current counts of this process, which need not be written yet */
   with(counts: TemplateCacheCounts): TemplateCacheCounts {
     return addCounts(this.#stored, addCounts(counts, this.#written, -1));
   }

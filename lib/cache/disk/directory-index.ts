@@ -17,7 +17,7 @@ const SCAN_CONCURRENCY = 16;
 export class DirectoryIndex {
   readonly #directory: CacheDirectory;
   readonly #entries = new Map<string, IndexedEntry>();
-  /** Names of files that are not valid entries. They are remembered, so that each file is read only once. */
+  /** Names of files that are not valid entries. The names are remembered, so that each file is read only once. */
   readonly #invalid = new Set<string>();
   #tokens = 0;
   #bytes = 0;
@@ -171,8 +171,8 @@ export class DirectoryIndex {
   }
 
   /**
-   * Reads the footers of entries that have no line in the index. This happens if the index file is missing or damaged,
-   * or if another version of the package saved the entries.
+   * Reads the footers of entries that have no line in the index. A line is missing if the index file is missing or
+   * damaged, or if another version of the package saved the entry.
    */
   async #readFooters(names: readonly string[]): Promise<void> {
     const entries: IndexedEntry[] = [];

@@ -35,7 +35,7 @@ const LAST_POLL_MS = 50;
  * Waits for the lock of a template, or until another process has saved the entry.
  *
  * @param foreign whether the file with the short name belongs to another key
- * @param limitMs maximum wait in ms. It is necessary because the process that holds the lock may hang.
+ * @param limitMs maximum wait in ms. The limit is necessary because the process that holds the lock may hang.
  * @throws HeadstartError `ABORTED`
  */
 export async function waitForLock(

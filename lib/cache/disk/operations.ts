@@ -1,5 +1,5 @@
-// Operations on the whole cache: list, inspect, verify, prune, clear, invalidate and pin. They may run while sessions
-// run and while other processes use the directory, because they only read, rename or delete whole files.
+// Operations on the whole cache: list, inspect, verify, prune, clear, invalidate and pin. The operations may run while
+// sessions run and while other processes use the directory, because they only read, rename or delete whole files.
 import { writeFile } from 'node:fs/promises';
 import { throwIfAborted } from '../../abort.js';
 import { HeadstartError } from '../../errors.js';
@@ -47,9 +47,9 @@ export interface VerifyReport {
   checked: number;
   /** Number of entries with a correct checksum and a key that matches their tokens. */
   intact: number;
-  /** Number of damaged entries. They were set aside as `*.corrupt`. */
+  /** Number of damaged entries, which were set aside as `*.corrupt`. */
   corrupt: number;
-  /** Number of entries of another format or version. They were not changed. */
+  /** Number of entries of another format or version, which were not changed. */
   foreign: number;
   /** Number of bytes that were read. */
   bytes: number;

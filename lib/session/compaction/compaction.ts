@@ -32,7 +32,7 @@ const COMPACTION = {
    */
   preserveRecent: integer(0, 1000).default(2),
   /**
-   * The user message that asks the model for a summary. It follows the turns to summarize.
+   * The user message that asks the model for a summary. This message follows the turns to summarize.
    * @default a request for a brief summary
    */
   prompt: text().optional(),

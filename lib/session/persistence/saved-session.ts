@@ -34,7 +34,9 @@ export interface SavedSession {
 
 /** The tokens of a sequence and the batches that decoded them, as JSON. */
 interface History {
-  /** The cache key of the tokens. It depends on the model, the adapters and everything else that changes KV bytes. */
+  /**
+   * The cache key of the tokens. The key depends on the model, the adapters and everything else that changes KV bytes.
+   */
   key: string;
   tokens: number[];
   /**

@@ -42,7 +42,7 @@ const STDIO = {
   ...COMMON,
   /** `stdio` is a child process that exchanges messages over its standard streams. @default 'stdio' */
   type: oneOf('stdio').default('stdio'),
-  /** The program: a path, or a name to look up in `PATH`. It runs without a shell. */
+  /** The program: a path, or a name to look up in `PATH`. The program runs without a shell. */
   command: text(),
   /** The arguments of the program. @default none */
   args: strings().optional(),

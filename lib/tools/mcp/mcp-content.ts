@@ -27,8 +27,8 @@ interface Piece {
 
 /**
  * Returns the result of a tool as text, and whether the tool failed. A note replaces content that a text model cannot
- * read. `structuredContent` is used only if there is no other readable content. It is not checked against the tool's
- * `outputSchema`, because the model reads only text.
+ * read. `structuredContent` is used only if there is no other readable content. `structuredContent` is not checked
+ * against the tool's `outputSchema`, because the model reads only text.
  */
 export function readResult(result: JsonObject): { text: string; isError: boolean } {
   const { content, structuredContent, isError, _meta, ...others } = result;

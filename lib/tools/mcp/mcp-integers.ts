@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { replaceInexactIntegers } from '../../prompt/exact-json.js';
 import { isObject } from '../../schema-walk.js';
 
-/** The mark. It is random, so that no server can write it. */
+/** A random mark, which no server can write. */
 const MARK = `integer ${randomUUID()} `;
 const MARKED = new RegExp(`"?${MARK}(-?\\d+)"?`, 'g');
 

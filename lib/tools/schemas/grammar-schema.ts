@@ -299,13 +299,18 @@ class Conversion {
   }
 }
 
-/** Keywords that constrain nothing, and keywords that other code reads. They are removed from schemas. */
+/**
+ * Keywords that constrain nothing, and keywords that other code reads. All of these keywords are removed from schemas.
+ */
 const ANNOTATIONS = new Set([
   ...['$schema', '$id', '$anchor', '$comment', '$defs', 'definitions', 'title', 'description', 'default', 'examples'],
   ...['deprecated', 'readOnly', 'writeOnly'],
 ]);
 
-/** For each type, the keywords that constrain only its values. They imply the type of a schema without a `type`. */
+/**
+ * For each type, the keywords that constrain only its values. These keywords imply the type of a schema without a
+ * `type`.
+ */
 const KEYWORDS_OF: Readonly<Record<string, readonly string[]>> = {
   string: ['pattern', 'minLength', 'maxLength', 'format'],
   number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],

@@ -55,7 +55,7 @@ export interface PreparedSchema {
   readonly grammarSchema: object;
   /** The length of the grammar, in characters. */
   readonly grammarLength: number;
-  /** A form with a short grammar. It is used if the grammar of all tools of a set would be too long. */
+  /** A form with a short grammar. This form is used if the grammar of all tools of a set would be too long. */
   readonly shortSchema: object;
   /**
    * Checks a value. A zod schema may fill in defaults and transform the value.
