@@ -1,6 +1,6 @@
 // `npm run bench:native [-- --json] [--model FILE] [--rounds N] [--tokens N]`: compares the low-level API with
-// llama.cpp alone. Prefill and decode are in tokens per second, restores in milliseconds. Results are medians of
-// alternating trials in one run, which takes about five minutes.
+// llama.cpp alone. Prints prefill and decode in tokens per second, and restores in milliseconds. Results are medians of
+// alternating trials in one run. The run takes about five minutes.
 
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
@@ -19,9 +19,12 @@ const KV_CELLS = 8192;
  * of the same program for its whole lifetime. Possible reasons are memory placement and the cores of its threads.
  */
 const DEFAULT_ROUNDS = '9';
-/** Trials of decode per round. Other measures have one trial per round. Decode is short, and its results vary most. */
+/**
+ * Trials of decode in one sequence per round. Other measures have one trial per round. This decode is short, and its
+ * results vary most.
+ */
 const DECODE_TRIALS = 4;
-/** If a measure takes a millisecond or two, a trial repeats it this many times. The trial's result is the median. */
+/** A trial repeats a restore this many times, because a restore takes only a few ms. The median is the trial's result. */
 const REPEATS = 7;
 const OURS = fileURLToPath(new URL('native/ours.mjs', import.meta.url));
 

@@ -1,5 +1,5 @@
-// `llama-headstart build` compiles the addon from the package's sources. It puts the binary into the user's cache
-// directory. The loader searches that directory first.
+// `llama-headstart build` compiles the addon from the package's sources. The command puts the binary into the user's
+// cache directory. In an installed package, the loader searches that directory first.
 
 import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync } from 'node:fs';
