@@ -24,7 +24,7 @@ const DEFAULT_ROUNDS = '9';
  * results vary most.
  */
 const DECODE_TRIALS = 4;
-/** A trial repeats a restore this many times, because a restore takes only a few ms. The median is the trial's result. */
+/** One trial is the median of this many restores, because a restore takes only a few milliseconds. */
 const REPEATS = 7;
 const OURS = fileURLToPath(new URL('native/ours.mjs', import.meta.url));
 

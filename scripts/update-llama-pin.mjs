@@ -3,8 +3,8 @@
 // tree and runs `npm run check` and `npm test`, which compiles the tree. `--no-tests` skips these two commands.
 //
 // The commit in the npm package's bundle is not the upstream commit. Therefore this script asks the upstream repository
-// for the commit of the tag. If that repository cannot be reached, pass the commit with `--commit`. The version in the
-// tree must equal the tag. Without `--npm`, the script uses the newest version of node-llama-cpp.
+// for the commit of the tag. If that repository cannot be reached, pass the commit with `--commit`. If the tag is a
+// version, the tree must have the same version. Without `--npm`, the script uses the newest version of node-llama-cpp.
 
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -31,7 +31,7 @@ export class TimedProgram {
     return timed;
   }
 
-  /** @param {string} command see baseline.cpp @returns {Promise<number>} milliseconds */
+  /** @param {string} command a command of baseline.cpp or ours.mjs @returns {Promise<number>} milliseconds */
   async ms(command) {
     this.#child.stdin.write(`${command}\n`);
     return Number(await this.#readLine());

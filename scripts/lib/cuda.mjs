@@ -1,6 +1,6 @@
-// Downloads NVIDIA's CUDA compiler as Python packages, to compile the CUDA package on a machine without a CUDA toolkit.
-// The compiler needs no GPU. If a toolkit is installed (nvcc on PATH, or CUDACXX), scripts/gpu-package.mjs uses that
-// toolkit and downloads nothing.
+// Downloads NVIDIA's CUDA compiler as Python packages, to compile the GPU package for CUDA on a machine without a CUDA
+// toolkit. The compiler needs no GPU. If a toolkit is installed (nvcc on PATH, or CUDACXX), scripts/gpu-package.mjs
+// uses that toolkit and downloads nothing.
 
 import { existsSync } from 'node:fs';
 import { chmod, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';

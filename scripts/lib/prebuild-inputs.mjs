@@ -6,7 +6,10 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { root } from '../../bin/lib/run.mjs';
 
-/** The hashed files and directories. llama-pin.json identifies llama.cpp, and the version in zig.mjs the compiler. */
+/**
+ * The hashed files and directories. llama-pin.json identifies llama.cpp. The version in zig.mjs identifies the
+ * compiler.
+ */
 const SOURCES = [
   'CMakeLists.txt',
   'cmake',

@@ -11,7 +11,7 @@ import { ensureTool } from './tools.mjs';
 
 const VERSION = '0.15.2';
 const WHEEL_BYTES = 93_500_000;
-/** The oldest supported version of glibc. Debian 10 and RHEL 8 have this version, Amazon Linux 2023 a newer one. */
+/** The oldest supported version of glibc. Debian 10 and RHEL 8 have this version. Amazon Linux 2023 has a newer one. */
 export const GLIBC = '2.28';
 
 /** The platforms that zig builds prebuilt binaries for, with their names in zig and in CMake. */
