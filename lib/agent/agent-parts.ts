@@ -150,7 +150,7 @@ async function recommendedSampling(
   let usable: SamplingOptions = {};
   for (const [name, value] of Object.entries(samplingDefaults(model.metadata(), generationConfig))) {
     try {
-      const withIt = { ...usable, [name]: value }; // some options are only valid together with others
+      const withIt = { ...usable, [name]: value }; // some options are valid only together with other options
       await requireSampling(model, withIt);
       usable = withIt;
     } catch (error) {

@@ -58,8 +58,8 @@ export class PrefixIndex {
   }
 
   /**
-   * Finds the cached template that shares the longest prefix with a template. If several share equally many tokens, the
-   * result is the one that is cheapest to load.
+   * Finds the cached template that shares the longest prefix with a template. If several templates share equally many
+   * tokens, the result is the template that is cheapest to load.
    *
    * @returns undefined if no template shares enough tokens to be worth a restore
    */

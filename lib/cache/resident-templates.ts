@@ -102,7 +102,7 @@ export class ResidentTemplates {
     return residents.tryLease(sequence, sessions.ageOf(forSequence)) ? resident : undefined;
   }
 
-  /** Drops the least recently used templates until a new one of this many tokens is within the budget of cells. */
+  /** Drops the least recently used templates until a new template of this many tokens is within the budget of cells. */
   #makeSpace(tokens: number): void {
     const idle = this.values().filter(({ sequence }) => !sequence.busy);
     const pinnedLast = [

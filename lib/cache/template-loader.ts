@@ -1,6 +1,6 @@
 // Brings a template into an empty sequence: by a fork, from memory, from disk, from the nearest template, or by a
-// prefill. If several starts in this or other processes need the same template, one of them computes it and the others
-// wait.
+// prefill. If several starts in this or other processes need the same template, one start computes it and the other
+// starts wait.
 import type { Engine } from '../engine/engine.js';
 import type { Logger } from '../logger.js';
 import { sameTokens } from '../tokens.js';

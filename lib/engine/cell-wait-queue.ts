@@ -50,7 +50,7 @@ export class CellWaitQueue {
 
   /**
    * Call it when cells were released, or when an idle sequence can now be evicted. Wakes the oldest waiter and all
-   * others that may fit.
+   * other waiters that may fit.
    */
   onReleased(): void {
     this.releases++;

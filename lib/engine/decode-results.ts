@@ -52,8 +52,8 @@ export function settleRequest(
 }
 
 /**
- * The chosen tokens of a decode in which a sampler failed. The token of that sampler is negative, and all others are
- * valid. Rethrows errors that are not from a sampler.
+ * The chosen tokens of a decode in which a sampler failed. The token of that sampler is negative, and all other tokens
+ * are valid. Rethrows errors that are not from a sampler.
  */
 export function picksFrom(error: unknown): Int32Array {
   if (HeadstartError.isInstance(error) && error.picks !== undefined) {

@@ -302,7 +302,7 @@ export class Engine {
   #isWorthSaving({ length, templateLength }: Sequence): boolean {
     const replayMs = (length - templateLength) * this.#scheduler.throughput.promptMsPerToken;
     const { captures, captureMs } = this.context.counters();
-    // The estimate assumes that this state is about as large as earlier ones.
+    // The estimate assumes that this state is about as large as earlier states.
     const copyMs = captures === 0 ? 1 : (2 * captureMs) / captures;
     return replayMs > MIN_SPEEDUP * copyMs;
   }

@@ -58,7 +58,10 @@ export interface StateStoreStatus extends StateCount {
   byKind: Record<StateKind, StateCount>;
 }
 
-/** The order in which states are dropped. A state displaces only states of its own or a lower rank, and no pinned ones. */
+/**
+ * The order in which states are dropped. A state displaces only states of its own or a lower rank, and no pinned
+ * states.
+ */
 const RANK = { request: 0, conversation: 1, template: 2, recent: 3, inProgress: 4, pinned: 5 } as const;
 
 /** A state that was used within this time, ms, is more likely to be used again than other states of its kind. */

@@ -121,7 +121,7 @@ export class StateTransfers {
     }
     return waitInQueue<StateTransfer | undefined>(signal, (resolve, reject) => {
       const waiter = { owner, bytes, holdsCells, resolve, reject };
-      // A caller that holds cells goes first. Otherwise it could wait for a restore that needs its cells.
+      // A caller that holds cells goes first. Otherwise this caller could wait for a restore that needs its cells.
       const index = holdsCells ? this.#waiting.findIndex((other) => !other.holdsCells) : -1;
       this.#waiting.splice(index < 0 ? this.#waiting.length : index, 0, waiter);
       this.serveWaiting();

@@ -47,14 +47,14 @@ export class WindowBudget {
   }
 
   /**
-   * Whether one more resident template fits. Evicts idle resident templates for it, beginning with the least recently
-   * used.
+   * Whether one more resident template fits. Evicts idle resident templates to make space, beginning with the least
+   * recently used.
    */
   admitsResident(): boolean {
     return this.#makeSpace(this.#window);
   }
 
-  /** Whether another sequence may share all cells of this one. Evicts idle resident templates for it. */
+  /** Whether another sequence may share all cells of `source`. Evicts idle resident templates to make this possible. */
   admitsFork(source: Sequence): boolean {
     return this.#makeSpace(source.unsharedInWindow);
   }

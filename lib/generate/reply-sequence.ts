@@ -24,9 +24,9 @@ export interface ReplySequence {
   /** Decodes the tokens that the sequence does not hold yet, and chooses the next token. */
   decode(tokensFrom: (position: number) => Int32Array, choice: TokenChoice): Promise<Decoded>;
   /**
-   * Keeps a checkpoint of the beginning of a prompt. Before that, decodes those tokens of the beginning that the
-   * sequence does not hold yet.
+   * Decodes those tokens of `beginning` that the sequence does not hold yet, and then keeps a checkpoint.
    *
+   * @param beginning the first tokens of a prompt
    * @param beginsTurn whether the prompt is the first of its turn
    */
   keepCheckpoint(beginning: Int32Array, beginsTurn: boolean, signal: AbortSignal): Promise<void>;

@@ -204,7 +204,7 @@ async function verify(file: RemoteFile, partial: PartialFile): Promise<void> {
     await partial.restart();
     throw new HeadstartError(
       'DOWNLOAD_CORRUPT',
-      `Expected a GGUF file from ${withoutQuery(file.url)}, but it begins with ${JSON.stringify(magic)}: is it the address of a web page?`,
+      `Expected a GGUF file from ${withoutQuery(file.url)}, but the received file begins with ${JSON.stringify(magic)}: is this the address of a web page?`,
     );
   }
 }

@@ -2,8 +2,8 @@ import { join } from 'node:path';
 import { userCache } from '../native/places.js';
 
 /**
- * The directory of downloaded models. All programs of a user share it, unless `LLAMA_HEADSTART_MODELS_DIR` names
- * another one.
+ * The directory of downloaded models. All programs of a user share this directory, unless `LLAMA_HEADSTART_MODELS_DIR`
+ * names another directory.
  *
  * ```
  * huggingface/<owner>/<name>/<16 hex digits>/<file>   a model's files; the digits are a hash of their names and contents

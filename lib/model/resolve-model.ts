@@ -132,7 +132,7 @@ async function fetchUrlModel(source: UrlModelSource, settings: DownloadSettings)
     if (names.length > 1) {
       throw new HeadstartError(
         'CONFIG_INVALID',
-        'Expected no `sha256` in `source` of a split model, because it is the hash of one file',
+        'Expected no `sha256` in `source` of a split model, because this is the hash of one file',
       );
     }
     first.sha256 = source.sha256;

@@ -124,7 +124,10 @@ export interface RawAddon {
   nameReply(parser: RawReplyParser, mark: string, names: readonly string[]): Promise<RawReplyParser>;
   jsonSchemaToGrammar(schema: string, abort?: RawAbortFlag): Promise<string>;
   readFooter(path: string): Promise<string>;
-  /** Stops all native threads for the rest of the process. Returns false if one is still running after five seconds. */
+  /**
+   * Stops all native threads for the rest of the process. Returns false if a thread is still running after five
+   * seconds.
+   */
   park(): boolean;
   /** Only in builds with assertions: copies KV bytes into the JavaScript heap, which must end the process. */
   leakState?(state: RawState, as: 'array' | 'string'): unknown;

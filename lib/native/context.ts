@@ -333,7 +333,7 @@ export class Context {
    *
    * - A whole state needs an empty sequence.
    * - A partial state needs a sequence that begins with the tokens of the state. All later tokens are removed. The
-   *   context checks how many tokens the sequence has, but not which ones. Sequences of recurrent models may hold any
+   *   context checks how many tokens the sequence has, but not which tokens. Sequences of recurrent models may hold any
    *   tokens or none. Forks of the sequence do not change.
    *
    * `SEQUENCE_NOT_EMPTY`, `TOKENS_MISMATCH`, `STATE_INCOMPATIBLE` and errors in arguments change nothing, nor does a

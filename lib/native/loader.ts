@@ -157,7 +157,7 @@ const cannotUse = (requested: GpuKind, { path, package: name, reason }: Unusable
       'the backend for this machine.',
   );
 
-/** The error for a request of another GPU than the one in use. */
+/** The error if a caller requests another GPU than the GPU in use. */
 export const alreadyLoaded = (requested: Gpu, used: GpuKind | null): HeadstartError =>
   new HeadstartError(
     'ADDON_LOADED',

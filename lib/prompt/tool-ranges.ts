@@ -26,7 +26,7 @@ const REPLACEMENTS: readonly Replacement[] = [
 /**
  * The text from the first mark of each tool to the first mark of the next tool. Undefined if this text depends on
  * other tools, or if other text depends on this tool. To find out, renders the conversation with some tools replaced by
- * others.
+ * other tools.
  */
 export async function findToolRanges(
   renderer: Renderer,

@@ -6,9 +6,9 @@ import type { RenderedText, Renderer, TextOptions } from './renderer.js';
 /** How a chat template writes turns. */
 export interface TurnMarkup {
   /**
-   * Whether llama.cpp reports the whole generation prompt. Then the rest of a prompt ends where its last message ends,
-   * unless this message is a reply. Some chat templates (RWKV, Command R7B) write the generation prompt even if it is
-   * not requested, and llama.cpp then cannot report it.
+   * Whether llama.cpp reports the whole generation prompt. If true, a prompt without its generation prompt ends where
+   * its last message ends, unless this message is a reply. Some chat templates (RWKV, Command R7B) write the generation
+   * prompt even if it is not requested, and llama.cpp then cannot report it.
    */
   reportsOpening: boolean;
   /** The text between the end of the previous turn and the content of a user's message; undefined if unknown. */

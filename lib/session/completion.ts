@@ -77,7 +77,7 @@ export function streamComplete(
     } catch (error) {
       const limit = { deadline: generation.deadline, timeoutMs: options.timeoutMs };
       const failure = closing.aborted
-        ? new HeadstartError('CLOSED', 'The agent was closed during its completion', { cause: error })
+        ? new HeadstartError('CLOSED', 'The agent was closed during this completion', { cause: error })
         : asAborted(error, 'The completion', limit, signal);
       throw withUsage(failure, usage.total());
     } finally {
@@ -155,7 +155,7 @@ async function promptTokens(
     throw new HeadstartError(
       'CONTEXT_FULL',
       `The prompt has ${tokens.length} tokens, which leaves no space for a reply in a context of ${contextSize}. ` +
-        'Shorten it or raise `contextSize`.',
+        'Shorten the prompt or raise `contextSize`.',
     );
   }
   return tokens;

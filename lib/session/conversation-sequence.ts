@@ -249,8 +249,8 @@ export class ConversationSequence implements ReplySequence {
   }
 
   /**
-   * Starts as a copy of `source`. In a unified KV cache with a free sequence, the copy shares the cells of `source`.
-   * Otherwise it continues from a copy of the state.
+   * Starts as a fork of `source`. In a unified KV cache with a free sequence id, the fork shares the cells of `source`.
+   * Otherwise the fork continues from a copy of the state.
    */
   async forkFrom(
     source: ConversationSequence,

@@ -38,7 +38,7 @@ export interface TurnServices {
 }
 
 export interface TurnRequest {
-  /** The conversation. The messages of this turn are its last ones. */
+  /** The conversation. The messages of this turn are its last messages. */
   messages: readonly ChatMessage[];
   generation: ResolvedGeneration;
   sampling: SamplingOptions;

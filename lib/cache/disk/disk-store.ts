@@ -153,8 +153,8 @@ export class DiskStore {
   async #readName(name: string, key: string, signal: AbortSignal | undefined): Promise<DiskLookup> {
     const first = await this.#tryRead(name, key, signal);
     if (first.state === undefined && first.corrupt) {
-      // Another process may have set the damaged file aside and saved a new one. The new file must not be set aside, so
-      // read again.
+      // Another process may have set the damaged file aside and saved a new file. The new file must not be set aside,
+      // so read again.
       const before = await lstat(this.directory.join(name)).catch(() => undefined);
       const second = await this.#tryRead(name, key, signal);
       if (second.state !== undefined || !second.corrupt) {

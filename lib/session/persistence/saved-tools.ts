@@ -49,7 +49,7 @@ function withExecute({ parameters, ...definition }: ToolDefinition, toolSets: re
 }
 
 /**
- * Finds the tool with the same name of the same MCP server. For a tool without a server, finds one without a server.
+ * Finds the tool with the same name of the same MCP server. For a tool without a server, finds a tool without a server.
  */
 function findTool({ name, server }: ToolDefinition, toolSets: readonly ToolSet[]) {
   return namesOf(name, server)

@@ -89,8 +89,8 @@ function propertiesOfBoth(a: JsonObject, b: JsonObject): JsonObject {
 }
 
 /**
- * The schema of one property: its own schema joined with those of matching patterns. If there are none, the schema of
- * additional properties.
+ * The schema of one property: its own schema joined with those of matching patterns. If there are no such schemas, the
+ * schema of additional properties.
  */
 export function propertyOf(schema: JsonObject, name: string): Json {
   const { properties, patternProperties, additionalProperties = true } = schema;
