@@ -46,7 +46,10 @@ async function coldReplies(settings: AgentSettings, questions = QUESTIONS): Prom
   return texts;
 }
 
-/** Returns, for each turn after the first, the number of input tokens that were computed although already known. */
+/**
+ * Returns, for each turn after the first, the number of input tokens that were computed although an earlier turn had
+ * computed them.
+ */
 function computedAgain(all: readonly Reply[]): number[] {
   return all.slice(1).map(({ usage }, index) => {
     const { inputTokens, outputTokens } = (all[index] as Reply).usage;

@@ -15,7 +15,7 @@ describe('closing a session', () => {
     await expect(session.send('Hello')).rejects.toThrow(withCode('CLOSED'));
   });
 
-  it('while a turn generates ends it with CLOSED', async () => {
+  it('while a turn generates ends the turn with CLOSED', async () => {
     const session = await (await startAgent()).createSession();
     const turn = session.send('Hello', { maxTokens: 500 });
     await Promise.all([expect(turn).rejects.toThrow(withCode('CLOSED')), session.close()]);

@@ -123,7 +123,7 @@ describe('many sessions', () => {
     expect(texts).toEqual(sessions.map(() => expected));
   });
 
-  it('can restore a template from memory into a full KV cache', async () => {
+  it('can restore a template from memory even if another session fills the KV cache', async () => {
     const settings = { ...EXACT, kvCells: 512, contextSize: 512, nSeqMax: 2, maxResidentTemplates: 1 };
     const expected = await uncachedReplies(settings, ['Hello'], 8);
     const agent = await startAgent(settings);

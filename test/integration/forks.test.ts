@@ -91,7 +91,7 @@ describe('a fork', () => {
     expect(cached).toEqual([true, true, true]); // the oldest fork lost its state, and used the state of another fork
   });
 
-  it('of a session with a turn in progress fails with SESSION_BUSY; of a closed session, with CLOSED', async () => {
+  it('fails with SESSION_BUSY while its session has a turn in progress, and with CLOSED after a close', async () => {
     const session = await (await startAgent()).createSession();
     const turn = session.send('Hello', { maxTokens: 4 });
     await expect(session.fork()).rejects.toMatchObject({ code: 'SESSION_BUSY' });

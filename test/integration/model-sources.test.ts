@@ -130,7 +130,7 @@ describe('a LoRA adapter', () => {
 });
 
 describe('a split model', () => {
-  it('gives the reply of the whole model, from a folder, by any part, from the Hub, or from a URL', async () => {
+  it('gives the reply of the whole model, whether its source is a folder, one part, the Hub or a URL', async () => {
     const folder = await temporaryDirectory();
     const names = await splitGguf(microModel('dense'), folder, 'tiny', 3);
     const parts = await Promise.all(names.map((name) => readFile(join(folder, name))));

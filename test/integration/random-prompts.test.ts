@@ -175,8 +175,8 @@ class Program {
   }
 
   /**
-   * Abandons a conversation, so that other prompts may reuse its tokens. With odd seeds, closes the conversation instead,
-   * so that the engine holds nothing at the end without `discardSessions()`.
+   * Abandons a conversation, so that other prompts may reuse its tokens. With odd seeds, closes the conversation
+   * instead, so that the engine holds nothing at the end without `discardSessions()`.
    */
   async #abandon(): Promise<void> {
     const conversation = this.#open.shift();

@@ -24,7 +24,7 @@ describe('the rendered template', () => {
     expect(agent.getTemplateCacheStats().prefixMismatches).toBe(0);
   });
 
-  it('is correct even if the remembered boundary lies inside the text', async () => {
+  it('is correct even if the remembered boundary lies inside the template', async () => {
     const directory = await temporaryDirectory();
     await inOtherProcess('agent', { options: agentOptions({ cacheDir: directory }) });
     const [hint] = (await readdir(directory)).filter((name) => name.startsWith('boundary_'));

@@ -169,20 +169,23 @@ async function logitsOf(context: Context, width: number): Promise<Float32Array[]
 }
 
 describe('in reproducible mode', () => {
-  it.each(['tokens', 'none'] as const)('sequences share batches only if allowed (%s)', async (batchInvariance) => {
-    const engine = new Engine(await open('dense-quantised'), { reproducible: batchInvariance });
-    const steps: { tokens: number; promptTokens: number; sequences: number }[] = [];
-    onTestFinished(subscribeDiagnostics('decode', (step) => steps.push(step)));
-    const prompts = Array.from({ length: SEQUENCES }, (_, sequence) => someTokens(30 + 60 * sequence, sequence + 1));
-    await Promise.all(prompts.map((prompt) => generate(engine, prompt, 12)));
-    expect(steps.filter(({ promptTokens, sequences }) => promptTokens > 0 && sequences > 1)).toEqual([]);
-    const widest = Math.max(...steps.map(({ sequences }) => sequences));
-    expect(widest > 1).toBe(batchInvariance === 'tokens');
-    // Prompts are cut at offsets that do not depend on other sequences.
-    expect(steps.map(({ promptTokens }) => promptTokens).filter((count) => count > 0 && count < 128)).toHaveLength(
-      prompts.filter(({ length }) => length % 128 > 0).length,
-    );
-  });
+  it.each(['tokens', 'none'] as const)(
+    'sequences share batches only if the self-test allows it (%s)',
+    async (invariance) => {
+      const engine = new Engine(await open('dense-quantised'), { reproducible: invariance });
+      const steps: { tokens: number; promptTokens: number; sequences: number }[] = [];
+      onTestFinished(subscribeDiagnostics('decode', (step) => steps.push(step)));
+      const prompts = Array.from({ length: SEQUENCES }, (_, sequence) => someTokens(30 + 60 * sequence, sequence + 1));
+      await Promise.all(prompts.map((prompt) => generate(engine, prompt, 12)));
+      expect(steps.filter(({ promptTokens, sequences }) => promptTokens > 0 && sequences > 1)).toEqual([]);
+      const widest = Math.max(...steps.map(({ sequences }) => sequences));
+      expect(widest > 1).toBe(invariance === 'tokens');
+      // Prompts are cut at offsets that do not depend on other sequences.
+      expect(steps.map(({ promptTokens }) => promptTokens).filter((count) => count > 0 && count < 128)).toHaveLength(
+        prompts.filter(({ length }) => length % 128 > 0).length,
+      );
+    },
+  );
 
   it('a running reply gets a token between any two chunks of long prompts', async () => {
     const engine = new Engine(await open('dense-quantised'), { reproducible: 'tokens' });

@@ -58,8 +58,8 @@ async function step(engine: Engine, sequences: readonly Sequence[], lists: CellL
   }
 }
 
-describe('sequences that share cells', () => {
-  it.each([1, 2])('count each cell once, for any forks and trims (seed %i)', async (seed) => {
+describe('cells that several sequences share', () => {
+  it.each([1, 2])('are counted only once, for any forks and trims (seed %i)', async (seed) => {
     const { engine } = await openEngine({ maxSequences: 6 });
     const sequences = await leaseMany(engine, 6);
     const lists = new CellLists();

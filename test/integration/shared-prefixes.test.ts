@@ -50,8 +50,8 @@ async function runOthers(agent: AgentServer, count: number): Promise<void> {
 }
 
 /**
- * Starts an agent for all tests of a `describe`. Returns a function that opens a session, which reuses no tokens of
- * other sessions, and returns its reply.
+ * Starts an agent for all tests of a `describe`. Returns a function that opens a session and returns the session's
+ * reply. The session reuses no tokens of other sessions.
  */
 function coldAgent(settings: AgentSettings) {
   let agent: AgentServer;
@@ -196,7 +196,7 @@ describe('with a unified KV cache', () => {
 });
 
 describe('a prompt', () => {
-  /** Returns whether a prompt waits for an earlier prompt of `length` tokens if both begin with the same `shared` tokens. */
+  /** Returns whether a prompt that shares `shared` tokens with an earlier prompt of `length` tokens waits for it. */
   const waits = async ({ shared, length, group = 'a' }: { shared: number; length: number; group?: string }) => {
     const { engine } = await openEngine({ maxSequences: 1 });
     const prompts = new PromptsInProgress();

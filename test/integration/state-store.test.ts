@@ -26,7 +26,7 @@ async function measureTemplate(name: MicroModelName) {
   return { bytes, templateTokens: session.report.templateTokens };
 }
 
-/** Records the states of an agent at each event of a decode, prefill, turn or session. */
+/** Records `health().states` of an agent at each decode, prefill, turn and session event. Returns the records. */
 function sampleStates(agent: AgentServer): AgentHealth['states'][] {
   const samples: AgentHealth['states'][] = [];
   for (const channel of ['decode', 'prefill', 'turn', 'session'] as const) {

@@ -144,7 +144,7 @@ describe('a state', () => {
     expect(store.put(second)).toBe(true);
   });
 
-  it('reports that it was displaced, and not that its owner dropped it', () => {
+  it('calls `onEvicted` if it is displaced, and not if its owner drops it', () => {
     const { store } = openStore();
     const evicted: string[] = [];
     const named = (name: string) => stored('template', 60, { onEvicted: () => evicted.push(name) });
