@@ -46,8 +46,8 @@ const SESSION = {
    */
   compaction: switchable(COMPACTION_OPTIONS).default(false),
   /**
-   * Whether to use the cache. `false` always prefills the template and the messages, even if the template is cached or
-   * another session has the same messages. @default true
+   * Whether the session reuses cached templates and other conversations. With `false` it prefills its template and its
+   * messages, and reuses only its own KV state. @default true
    */
   templateCache: boolean().default(true),
   /**
