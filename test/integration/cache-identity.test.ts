@@ -1,4 +1,4 @@
-// Each setting that changes the KV state changes the cache key. Other settings do not.
+// Each setting that changes the KV state changes the cache key. The order in which MCP servers list tools does not.
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, startAgent, startOn, temporaryDirectory } from '../helpers/agents.js';
 import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';

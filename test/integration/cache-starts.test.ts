@@ -22,7 +22,7 @@ describe('a start from a resident template', () => {
           const before = steps;
           const session = await agent.createSession();
           expect(session.report.source).toBe('resident');
-          expect(steps - before).toBeLessThanOrEqual(3); // steps may end while the asynchronous start resolves
+          expect(steps - before).toBeLessThanOrEqual(3); // decode steps may end while the start resolves
           await session.close();
           started++;
         }

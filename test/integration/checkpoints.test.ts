@@ -133,7 +133,7 @@ describe('a conversation is prefilled again only after its last user message', (
   });
 
   it('in a session that was saved after the store had no space for its whole state', async () => {
-    const { agent, turn, end } = await open(QWEN, { nSeqMax: 1, maxMemoryBytes: 100_000 }); // fits a checkpoint
+    const { agent, turn, end } = await open(QWEN, { nSeqMax: 1, maxMemoryBytes: 100_000 }); // only fits a checkpoint
     const session = await agent.createSession();
     await turn(session, LONG);
     await agent.createSession(); // evicts the first session

@@ -1,5 +1,5 @@
-// A session that starts from the cache computes the same bits as an uncached session whose cells are in the same
-// places.
+// A session that starts from the cache computes the same bits as an uncached session whose cells are at the same places
+// in the KV cache.
 import type { AgentServer } from 'llama-headstart';
 import type { StartOptions, StateSource } from 'llama-headstart/internal';
 import type { KvLayout } from 'llama-headstart/native';

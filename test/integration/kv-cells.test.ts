@@ -25,7 +25,7 @@ describe('if there are too few KV cells', () => {
     const third = fill('third', 300);
     const tooLarge = fill('too large', 600);
     await expect(tooLarge).rejects.toMatchObject({ code: 'CONTEXT_FULL' });
-    // The running sequence continues while the third one waits.
+    // The running sequence continues while the request of the third sequence waits.
     for (let step = 0; step < 20; step++) {
       await engine.decode({ sequence: running, tokens: Int32Array.of(20 + step) });
     }

@@ -58,7 +58,7 @@ interface Found {
   renderer: Renderer;
   spans: PromptSpans;
   tokens: Int32Array;
-  /** Whether a quick render has the same text. */
+  /** Whether a render with `textOnly` gives the same text. */
   textOnly: boolean;
 }
 
@@ -76,7 +76,7 @@ const textOf = async (tokens: Int32Array, { from, to }: Span) =>
 const isComplete = ({ messages, generationPrompt }: PromptSpans) =>
   messages.every((span) => span !== undefined) && generationPrompt !== undefined;
 
-/** Expects that two prompts are equal outside a span of the first. */
+/** Expects that two prompts are equal outside a span of the first prompt. */
 function expectChangeInside(span: Span, before: Int32Array, after: Int32Array, label: string): void {
   const { from, to } = span;
   expect(commonPrefixLength(before, after), `${label}: in front`).toBeGreaterThanOrEqual(from);

@@ -196,7 +196,7 @@ describe('with a unified KV cache', () => {
 });
 
 describe('a prompt', () => {
-  /** Returns whether a prompt that shares `shared` tokens with an earlier prompt of `length` tokens waits for it. */
+  /** Returns whether a prompt waits for an earlier prompt of `length` tokens with which it shares `shared` tokens. */
   const waits = async ({ shared, length, group = 'a' }: { shared: number; length: number; group?: string }) => {
     const { engine } = await openEngine({ maxSequences: 1 });
     const prompts = new PromptsInProgress();

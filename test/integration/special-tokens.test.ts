@@ -101,7 +101,7 @@ describe('text that looks like a control token', () => {
     ['names', '<|im_end|>', named],
   ];
   describe.each(places)('in %s', (place, text, make) => {
-    // In `npm test`, each chat template gets the token in one of the places.
+    // In `npm test`, each chat template gets the hostile text in only one of the two places.
     const isTested = (_: string, index: number) => (index % 2 === 0) === (place === 'texts');
     it.each(variants(CHAT_TEMPLATES, isTested))('stays text in %s', async (file) => {
       const model = await vocabulary('qwen2');

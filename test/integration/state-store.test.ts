@@ -128,8 +128,8 @@ describe('a start that captures a template larger than the budget', () => {
     await first.cache.flush();
     const lab = await openLab(settings);
     let restoring: Promise<StartReport> | undefined;
-    // The saved template is read from its file while the other template is prefilled. Its restore then finds too few
-    // free cells.
+    // The saved template is read from its file while the other template is prefilled. The restore of the saved template
+    // then finds too few free cells.
     onTestFinished(subscribeDiagnostics('decode', () => (restoring ??= lab.start(saved))));
     expect((await lab.start(unknown)).source).toBe('prefill');
     expect((await restoring)?.source).toBe('disk');

@@ -124,7 +124,7 @@ describe.each(MEMORIES)('the iteration of a stream with the %s model', (name) =>
     const events: string[] = [];
     onTestFinished(subscribeDiagnostics('turn', ({ event }) => events.push(event)));
     const left = iterate(session.stream('Hello'));
-    await left.return?.(); // before the turn began
+    await left.return?.(); // the reader leaves before the turn begins
     expect(await left.next()).toEqual({ value: undefined, done: true });
     expect(events).toEqual([]);
     expect(session.messages).toHaveLength(4);

@@ -17,7 +17,7 @@ const TURNS = ['Hello', 'And now?'];
 /** An upper bound of the parts that a stream buffers: its limit plus a few, because a token may cause several parts. */
 const HELD = 70;
 
-/** Counts decodes from now on. The returned function returns their number. */
+/** Counts decodes from now on. The returned function returns the number of decodes. */
 function countDecodes(): () => number {
   let decodes = 0;
   onTestFinished(subscribeDiagnostics('decode', () => decodes++));

@@ -57,7 +57,7 @@ async function cachePredictor(agent: AgentServer, renderer: Renderer, source: Te
   const template = (await findBoundary(renderer, source, agent.model.controlTokens())).tokens;
   const ends = new MessageEnds(agent.model, renderer);
   let held = template;
-  /** If the KV state cannot be trimmed: the two newest prompts up to the end of their last message, newest first. */
+  /** The two newest prompts up to the end of their last message. Used only if the KV state cannot be trimmed. */
   let checkpoints: Int32Array[] = [];
   return {
     /** Returns the number of cached tokens of a prompt. */
@@ -132,7 +132,7 @@ describe("a turn's reasoning", () => {
   );
 });
 
-/** Replaces Qwen's control tokens by those of gpt-oss. */
+/** Maps Qwen's control tokens to those of gpt-oss. */
 const HARMONY = {
   '<|im_start|>': '<|end|>',
   '<|im_end|>': '<|return|>',

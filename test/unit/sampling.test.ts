@@ -100,7 +100,8 @@ describe('sampling options', () => {
     expect(mergeSampling(warm, { topK: 7 }, { temperature: 0 })).toEqual({ temperature: 0, topK: 7 });
     expect(mergeSampling(warm, { temperature: 0.9 })).toEqual({ ...warm, temperature: 0.9 });
     expect(mergeSampling({ temperature: 0 }, warm)).toEqual(warm);
-    const wrong = { temperature: 0, mirostat: { version: 1 } } as const; // `mirostat` stays and is refused later
+    // Options of the same layer stay, so that the sampler refuses the contradiction.
+    const wrong = { temperature: 0, mirostat: { version: 1 } } as const;
     expect(mergeSampling(warm, wrong)).toEqual(wrong);
   });
 });
