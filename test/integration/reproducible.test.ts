@@ -1,5 +1,6 @@
 // With `reproducible`, the bits of a reply do not depend on other sessions, on the source of its template, or on a loss
-// of its KV cells. `npm run test:reproducible` runs this file with real models, and with models that you name.
+// of its KV cells. `npm run test:reproducible` runs this file with the models that you name, or else with micro models,
+// SmolLM2 and TinyLlama.
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
 import { AgentServer, subscribeDiagnostics } from 'llama-headstart';
