@@ -85,10 +85,10 @@ export class AgentServer {
   /**
    * Loads the model, creates its context and opens the template cache.
    *
-   * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` or `TOKEN_OUT_OF_RANGE` (`sampling`), `SCHEMA_INVALID`, `MCP_FAILED`,
-   *   `ADDON_NOT_FOUND`, `ADDON_LOADED`, `MODEL_NOT_FOUND`, `MODEL_INVALID`, `UNSUPPORTED_MODEL`, `LORA_NOT_FOUND`, `LORA_INVALID`,
-   *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `NOT_REPRODUCIBLE`, `CACHE_DIR_SHARED`, `ABORTED`, and the codes of
-   *   {@link resolveModel}.
+   * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` or `TOKEN_OUT_OF_RANGE` (`sampling`), `SCHEMA_INVALID`,
+   *   `MCP_FAILED`, `ADDON_NOT_FOUND`, `ADDON_LOADED`, `MODEL_NOT_FOUND`, `MODEL_INVALID`, `UNSUPPORTED_MODEL`,
+   *   `LORA_NOT_FOUND`, `LORA_INVALID`, `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `NOT_REPRODUCIBLE`, `CACHE_DIR_SHARED`,
+   *   `ABORTED`, and the codes of {@link resolveModel}.
    */
   static async initialize(options: AgentOptions): Promise<AgentServer> {
     const config = resolveAgentOptions(options);
@@ -124,8 +124,9 @@ export class AgentServer {
    * Opens a session with its template in the KV cache. Any number of sessions may be open. At most `nSeqMax` of them
    * hold a sequence.
    *
-   * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` (`messages`, `toolChoice`, `sampling`), `SCHEMA_INVALID`,
-   *   `QUEUE_FULL`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`, `NO_CHAT_TEMPLATE`, and the codes of rendering and decoding.
+   * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` (`messages`, `toolChoice`, `sampling`),
+   *   `SCHEMA_INVALID`, `QUEUE_FULL`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`, `NO_CHAT_TEMPLATE`, and the codes of
+   *   rendering and decoding.
    */
   async createSession(options: SessionOptions = {}): Promise<Session> {
     return openSession(this.#parts, options);
@@ -139,8 +140,8 @@ export class AgentServer {
    * server. The fields of `options` override the saved options. The option `tools` replaces the saved tools, except
    * those of MCP servers.
    *
-   * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `INVALID_ARGUMENT` (no path,
-   *   or that session is open), and the codes of {@link createSession}.
+   * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `INVALID_ARGUMENT` (no
+   *   path, or that session is open), and the codes of {@link createSession}.
    */
   async restoreSession(path: string, options: Omit<SessionOptions, 'messages'> = {}): Promise<Session> {
     this.#requireOpen();
@@ -170,8 +171,8 @@ export class AgentServer {
   /**
    * Continues a text, without a chat template.
    *
-   * @throws HeadstartError `INVALID_ARGUMENT`, `CONTEXT_FULL`, `QUEUE_FULL`, `ABORTED`, `CLOSED`, and the codes of tokenizing, sampling
-   *   and decoding.
+   * @throws HeadstartError `INVALID_ARGUMENT`, `CONTEXT_FULL`, `QUEUE_FULL`, `ABORTED`, `CLOSED`, and the codes of
+   *   tokenizing, sampling and decoding.
    */
   async complete(prompt: string, options: CompletionOptions = {}): Promise<Completion> {
     this.#requireOpen();
@@ -192,11 +193,11 @@ export class AgentServer {
   }
 
   /**
-   * Counts the tokens of a text, or of a conversation's prompt: system prompt, tools, messages and the generation prompt.
-   * A system message may come first, as in the `messages` of {@link createSession}.
+   * Counts the tokens of a text, or of a conversation's prompt: system prompt, tools, messages and the generation
+   * prompt. A system message may come first, as in the `messages` of {@link createSession}.
    *
-   * @throws HeadstartError `INVALID_ARGUMENT`, `CONFIG_INVALID` (the options), `SCHEMA_INVALID`, `CONTEXT_FULL` (the template alone
-   *   fills the context), `CLOSED`, and the codes of rendering and tokenizing.
+   * @throws HeadstartError `INVALID_ARGUMENT`, `CONFIG_INVALID` (the options), `SCHEMA_INVALID`, `CONTEXT_FULL` (the
+   *   template alone fills the context), `CLOSED`, and the codes of rendering and tokenizing.
    */
   async countTokens(
     input: string | readonly ConversationMessage[],

@@ -173,7 +173,8 @@ async function nearestForeign(
     const components = compareComponents(keyring.components, (metadata as Partial<EntryMetadata>)?.components);
     const tokens = await readTokens(path, count);
     const shared = commonPrefixLength(tokens, template);
-    // The shared length would reveal another tenant's template token by token, so only an identical template is reported.
+    // The shared length would reveal another tenant's template token by token, so only an identical template is
+    // reported.
     const isSecret = components.some(({ component }) => component === 'tenant');
     const isSame = shared === template.length && shared === tokens.length;
     if (components.length > 0 && shared > minShared && (isSame || !isSecret)) {

@@ -130,8 +130,8 @@ export class PrefixCache {
   }
 
   /**
-   * Allocates memory for the largest entry in advance, because new pages from the operating system would slow the first
-   * restore.
+   * Reserves memory for the largest entry when the cache is opened, because new pages from the operating system would
+   * slow the first restore.
    */
   async #reserve(disk: DiskStore): Promise<void> {
     const { group } = this.keyring();
@@ -147,8 +147,8 @@ export class PrefixCache {
    *
    * @param sequence an empty sequence, leased from the engine's session pool
    * @param tokens the template's token ids, at least one; do not change the array during the call
-   * @throws HeadstartError `ABORTED`, `CLOSED`, `CONTEXT_FULL`, `TOKEN_OUT_OF_RANGE`, `DECODE_FAILED`; the sequence is then
-   *   empty.
+   * @throws HeadstartError `ABORTED`, `CLOSED`, `CONTEXT_FULL`, `TOKEN_OUT_OF_RANGE`, `DECODE_FAILED`; the sequence is
+   *   then empty.
    */
   async start(sequence: Sequence, tokens: Int32Array, options: StartOptions = {}): Promise<StartReport> {
     const begin = performance.now();

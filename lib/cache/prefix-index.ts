@@ -34,7 +34,9 @@ export interface PrefixQuery {
   group: string;
   /** The prompt, or the part of it that may be reused. */
   tokens: Int32Array;
-  /** Whether a restored state can be trimmed. If not, only a state whose tokens are all in the prompt is a candidate. */
+  /**
+   * Whether a restored state can be trimmed. If not, only a state whose tokens are all in the prompt is a candidate.
+   */
   canTrim: boolean;
   /** Whether only the own states of the sequence to load into are candidates. @default false */
   ownOnly?: boolean | undefined;

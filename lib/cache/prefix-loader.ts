@@ -199,8 +199,8 @@ export class PrefixLoader {
   }
 
   /**
-   * Whether cells are plentiful. A restored sequence shares no cells with its template, so if cells are scarce, a fork of
-   * the template is better.
+   * Whether cells are plentiful. A restored sequence shares no cells with its template, so if cells are scarce, a fork
+   * of the template is better.
    */
   #isAffordable(candidate: PrefixCandidate): boolean {
     const { engine, template } = this.#setup;

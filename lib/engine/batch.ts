@@ -40,8 +40,8 @@ const MIN_CHUNK = 32;
 
 /**
  * Chooses the requests of the next batch: all single tokens, then prompts, both in the order of `queue`. Prompts get
- * equal shares of the rest of the batch. If a prompt does not need its whole share, the other prompts get the rest. Prompts
- * of a higher priority get their shares first, and the other prompts share what is left.
+ * equal shares of the rest of the batch. If a prompt does not need its whole share, the other prompts get the rest.
+ * Prompts of a higher priority get their shares first, and the other prompts share what is left.
  */
 export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits): Slice[] {
   const { batchSize, chunkSize = batchSize } = limits;

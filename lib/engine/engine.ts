@@ -96,8 +96,8 @@ export class Engine {
   readonly #cellQueue: CellWaitQueue;
 
   /**
-   * Tests whether a model computes the same bits alone and in a batch. Needs an empty context with split streams and flash
-   * attention off.
+   * Tests whether a model computes the same bits alone and in a batch. Needs an empty context with split streams and
+   * flash attention off.
    *
    * @returns the value for {@link EngineOptions.reproducible}
    * @throws HeadstartError `NOT_REPRODUCIBLE` with the reason; `ABORTED`.
@@ -235,7 +235,9 @@ export class Engine {
     }
   }
 
-  /** Evicts all idle sequences of sessions and drops all states of sequences. Call it when other adapters are applied. */
+  /**
+   * Evicts all idle sequences of sessions and drops all states of sequences. Call it when other adapters are applied.
+   */
   discardSessions(): void {
     while (this.sessions.evictIdle(undefined, false)) {
       // The evicted sessions later compute their states again.

@@ -226,8 +226,8 @@ export class SequenceStates {
   /**
    * Adds a checkpoint of a sequence. An older checkpoint stays only if its tokens are a prefix of the new tokens.
    *
-   * @param beginsTurn whether the checkpoint belongs to the first prompt of a turn. If not, it replaces the checkpoint of
-   *   the previous step, and the checkpoint of the turn stays.
+   * @param beginsTurn whether the checkpoint belongs to the first prompt of a turn. If not, it replaces the checkpoint
+   *   of the previous step, and the checkpoint of the turn stays.
    */
   addCheckpoint(sequence: Sequence, stored: StoredState, beginsTurn: boolean): void {
     const isOlder = (each: StoredState | undefined) =>

@@ -159,8 +159,8 @@ export class Sequence {
   }
 
   /**
-   * @internal For the pool: gives id and tokens to another sequence, which is empty and has no id. This sequence is then
-   * as after an eviction.
+   * @internal For the pool: gives id and tokens to another sequence, which is empty and has no id. After that, this
+   * sequence is empty and has no id.
    */
   moveTo(other: Sequence): void {
     other.#id = this.#id;
@@ -284,13 +284,17 @@ export class Sequence {
       .sort((a, b) => b.tokens.length - a.tokens.length)[0];
   }
 
-  /** @internal For the scheduler: empties the sequence for older requests, without waking requests that wait for cells. */
+  /**
+   * @internal For the scheduler: empties the sequence for older requests, without waking requests that wait for cells.
+   */
   preempt(): void {
     this.#context.removeSequence(this.id).catch(() => undefined);
     this.#cut(0, false);
   }
 
-  /** Whether another sequence can become a copy of this one now. During a trim, the tokens in the KV cache are unknown. */
+  /**
+   * Whether another sequence can become a copy of this one now. During a trim, the tokens in the KV cache are unknown.
+   */
   get canBeForked(): boolean {
     return this.isLeased && !this.isEmpty && !this.#isTrimming;
   }

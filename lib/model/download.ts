@@ -1,5 +1,5 @@
-// Downloads one file. If several processes need the file, one of them downloads it. An interrupted download is resumed. A
-// complete file is verified and then renamed to its final name.
+// Downloads one file. If several processes need the file, one of them downloads it. An interrupted download is resumed.
+// A complete file is verified and then renamed to its final name.
 import { createHash, type Hash } from 'node:crypto';
 import { stat, statfs, unlink } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';

@@ -145,7 +145,10 @@ async function getJson(
   }
 }
 
-/** The address of the next page (RFC 8288). Pages on another origin are ignored, because they must not receive the token. */
+/**
+ * The address of the next page (RFC 8288). Pages on another origin are ignored, because they must not receive the
+ * token.
+ */
 function nextPage({ response }: HttpResponse, url: string): string | undefined {
   const target = /<([^>]+)>\s*;[^,]*\brel="?next"?/.exec(response.headers.get('link') ?? '')?.[1];
   if (target === undefined || !URL.canParse(target, url)) {

@@ -16,7 +16,9 @@ import { RETRY_CONFIG, type ResolvedRetryConfig } from './retry.js';
 import { decoded, type ModelSourceInput, parseModelSource, type UrlModelSource } from './source.js';
 
 const RESOLVE = {
-  /** Directory for downloads. @default `LLAMA_HEADSTART_MODELS_DIR`, else `models` in the cache directory of the user */
+  /**
+   * Directory for downloads. @default `LLAMA_HEADSTART_MODELS_DIR`, else `models` in the cache directory of the user
+   */
   modelsDir: text().optional(),
   /** Retries of failed requests. @default 3 times, after 1, 2 and 4 seconds */
   retryConfig: RETRY_CONFIG.prefault({}),

@@ -193,8 +193,8 @@ export function loadedAddon(): LoadedAddon {
 }
 
 /**
- * Selects the GPU to compute on. Call it before the first use of the addon, because a process loads one addon. The environment variable
- * `LLAMA_HEADSTART_VARIANT` (auto, cpu, cuda, metal, vulkan) takes precedence.
+ * Selects the GPU to compute on. Call it before the first use of the addon, because a process loads one addon. The
+ * environment variable `LLAMA_HEADSTART_VARIANT` (auto, cpu, cuda, metal, vulkan) takes precedence.
  *
  * @throws HeadstartError `ADDON_NOT_FOUND`, `ADDON_LOADED` (this process already computes on another device).
  */
@@ -259,8 +259,8 @@ export async function unlessAborted<T>(
 /**
  * Returns JSON text for the addon. Replaces unpaired surrogates by U+FFFD, as UTF-8 encoders do.
  *
- * @throws HeadstartError `INVALID_ARGUMENT` (not JSON data, or longer than a string can be), `JSON_TOO_DEEP` (nested deeper than
- *   `JSON.stringify` can go).
+ * @throws HeadstartError `INVALID_ARGUMENT` (not JSON data, or longer than a string can be), `JSON_TOO_DEEP` (nested
+ *   deeper than `JSON.stringify` can go).
  */
 export function toJson(what: string, value: unknown): string {
   try {

@@ -65,7 +65,10 @@ export interface ContextOptions {
   ropeFrequencyBase?: number;
   /** RoPE frequency scale; 0 is the model's own. @default 0 */
   ropeFrequencyScale?: number;
-  /** Prevents the creation if it fires before the start. If it fires later, the new context is closed. @default none */
+  /**
+   * Prevents the creation if the signal fires before the creation starts. If the signal fires later, the new context is
+   * closed. @default none
+   */
   signal?: AbortSignal | undefined;
 }
 
@@ -94,8 +97,9 @@ export interface ContextInfo {
   /** Whether all cells of sliding-window layers are kept. */
   fullSlidingWindow: boolean;
   /**
-   * Whether the end of a decoded sequence can always be removed. Recurrent memory cannot remove it, and a sliding window
-   * may have dropped the cells that a shorter sequence needs. Such memory has partial states: see `captureSequence`.
+   * Whether the end of a decoded sequence can always be removed. Recurrent memory cannot remove it, and a sliding
+   * window may have dropped the cells that a shorter sequence needs. Such memory has partial states: see
+   * `captureSequence`.
    */
   canTrim: boolean;
   /** Element type of the K cache. */
@@ -152,7 +156,8 @@ export interface DecodeBatch {
    */
   samplers?: readonly (Sampler | null)[] | undefined;
   /**
-   * Prevents the decode if it fires before the start. Stops a running decode only if its batch has a single sequence.
+   * Prevents the decode if the signal fires before the decode starts. Stops a running decode only if its batch has a
+   * single sequence.
    */
   signal?: AbortSignal | undefined;
 }
@@ -305,7 +310,8 @@ export class Context {
   }
 
   /**
-   * Returns the size in bytes of the state that {@link captureSequence} would return now. An empty sequence has 0 bytes.
+   * Returns the size in bytes of the state that {@link captureSequence} would return now. An empty sequence has 0
+   * bytes.
    *
    * @throws HeadstartError `INVALID_ARGUMENT` (also for `partial` if the memory of the context can be trimmed),
    *   `CAPTURE_FAILED`.
@@ -336,11 +342,11 @@ export class Context {
    *   context checks how many tokens the sequence has, but not which tokens. Sequences of recurrent models may hold any
    *   tokens or none. Forks of the sequence do not change.
    *
-   * `SEQUENCE_NOT_EMPTY`, `TOKENS_MISMATCH`, `STATE_INCOMPATIBLE` and errors in arguments change nothing, nor does a
-   * signal that fires before the start. After any other failure the sequence is empty.
+   * `SEQUENCE_NOT_EMPTY`, `TOKENS_MISMATCH`, `STATE_INCOMPATIBLE` and errors in arguments change nothing. A signal that
+   * fires before the copy starts changes nothing either. After any other failure the sequence is empty.
    *
-   * @param options.signal prevents the copy if it fires before the start. If it fires during the copy, the sequence is
-   *   emptied after the copy, before any later call runs
+   * @param options.signal prevents the copy if the signal fires before the copy starts. If the signal fires during the
+   *   copy, the sequence is emptied after the copy, before any later call runs
    * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `TOKENS_MISMATCH` (fewer tokens than a partial state),
    *   `STATE_INCOMPATIBLE`, `NO_KV_SLOT`, `RESTORE_FAILED`, `CLOSED` (the context or the state), `ABORTED`.
    */

@@ -216,7 +216,8 @@ export class Model {
    * @param options.addSpecial add BOS and EOS tokens if the model's metadata asks for them. @default false
    * @param options.parseSpecial convert text such as `<|im_start|>` to a control token, not to tokens of plain text.
    *   @default false
-   * @param options.signal prevents the call if it fires before the start. If it fires later, the result is dropped
+   * @param options.signal prevents the call if the signal fires before the call starts. If the signal fires later, the
+   *   result is dropped
    * @throws HeadstartError `NO_TOKENIZER`, `TEXT_TOO_LONG`, `TEXT_UNBREAKABLE`, `INVALID_ARGUMENT`, `ABORTED`.
    */
   async tokenize(
@@ -300,10 +301,11 @@ export class Model {
   /**
    * Renders a conversation with the chat template.
    *
-   * @param options.signal prevents the call if it fires before the start. If it fires later, the result is dropped
+   * @param options.signal prevents the call if the signal fires before the call starts. If the signal fires later, the
+   *   result is dropped
    * @throws HeadstartError `NO_CHAT_TEMPLATE`, `CHAT_TEMPLATE_INVALID`, `CHAT_TEMPLATE_FAILED`, `JSON_TOO_DEEP`,
-   *   `SCHEMA_INVALID` (a tool's parameters or `jsonSchema`), `INVALID_ARGUMENT` (messages or tools not in the OpenAI chat
-   *   format), `ABORTED`.
+   *   `SCHEMA_INVALID` (a tool's parameters or `jsonSchema`), `INVALID_ARGUMENT` (messages or tools not in the OpenAI
+   *   chat format), `ABORTED`.
    */
   async render(request: RenderRequest, options: { signal?: AbortSignal | undefined } = {}): Promise<RenderedPrompt> {
     const raw = {
@@ -322,9 +324,10 @@ export class Model {
   /**
    * Parses a reply, in the format of its chat template, into text, reasoning and tool calls.
    *
-   * @param options.signal prevents the call if it fires before the start. If it fires later, the result is dropped
-   * @throws HeadstartError `REPLY_INVALID` (the text does not follow the format: see `beginning`), `TEXT_TOO_LONG` (more than 16 MiB),
-   *   `JSON_TOO_DEEP` (more than 4,096 open brackets), `INVALID_ARGUMENT`, `ABORTED`.
+   * @param options.signal prevents the call if the signal fires before the call starts. If the signal fires later, the
+   *   result is dropped
+   * @throws HeadstartError `REPLY_INVALID` (the text does not follow the format: see `beginning`), `TEXT_TOO_LONG`
+   *   (more than 16 MiB), `JSON_TOO_DEEP` (more than 4,096 open brackets), `INVALID_ARGUMENT`, `ABORTED`.
    */
   parseReply(request: ParseRequest, options: { signal?: AbortSignal | undefined } = {}): Promise<ParsedReply> {
     return parseReply(request, options?.signal);
@@ -333,10 +336,11 @@ export class Model {
   /**
    * Creates a sampler, which serves one sequence at a time.
    *
-   * @param cancel.signal prevents the call if it fires before the start. If it fires later, the new sampler is closed
-   * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds; also a trigger pattern that no render returned),
-   *   `TOKEN_OUT_OF_RANGE`, `NO_CANDIDATES` (every token is forbidden), `GRAMMAR_INVALID` (with the reason), `NO_TOKENIZER` (an option
-   *   needs a tokenizer), `TEXT_TOO_LONG`, `ABORTED`.
+   * @param cancel.signal prevents the call if the signal fires before the call starts. If the signal fires later, the
+   *   new sampler is closed
+   * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds; also a trigger pattern that no render
+   *   returned), `TOKEN_OUT_OF_RANGE`, `NO_CANDIDATES` (every token is forbidden), `GRAMMAR_INVALID` (with the reason),
+   *   `NO_TOKENIZER` (an option needs a tokenizer), `TEXT_TOO_LONG`, `ABORTED`.
    */
   async createSampler(
     options: SamplerOptions = {},
@@ -352,7 +356,8 @@ export class Model {
   /**
    * Loads a LoRA adapter (GGUF) for this model.
    *
-   * @param options.signal prevents the load if it fires before the start. If it fires later, the new adapter is closed
+   * @param options.signal prevents the load if the signal fires before the load starts. If the signal fires later, the
+   *   new adapter is closed
    * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID` (damaged, or for another model), `UNSUPPORTED_MODEL`,
    *   `INVALID_ARGUMENT`, `ABORTED`.
    */
@@ -367,9 +372,9 @@ export class Model {
   /**
    * Creates a context of this model, with its own KV cache, thread and thread pool.
    *
-   * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds), `UNSUPPORTED_MODEL` (without weights, or not a
-   *   causal language model), `OUT_OF_MEMORY` (more cells than the machine has memory for), `CONTEXT_FAILED` (with llama.cpp's reason),
-   *   `ABORTED`.
+   * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds), `UNSUPPORTED_MODEL` (without weights,
+   *   or not a causal language model), `OUT_OF_MEMORY` (more cells than the machine has memory for), `CONTEXT_FAILED`
+   *   (with llama.cpp's reason), `ABORTED`.
    */
   async createContext(options: ContextOptions): Promise<Context> {
     return Context.create(this.#raw, this.info, options);

@@ -105,7 +105,8 @@ export async function replyWithNames(
  * references into the schema itself, bounds, lengths, patterns, and the formats date, time, date-time and uuid. It
  * ignores other keywords.
  *
- * @param options.signal prevents the conversion if it fires before the start. If it fires later, the result is dropped
+ * @param options.signal prevents the conversion if the signal fires before the conversion starts. If the signal fires
+ *   later, the result is dropped
  * @throws HeadstartError `SCHEMA_INVALID` with the reason (for example, the schema refers to another document, or no
  *   finite text matches it), `JSON_TOO_DEEP` (more than 64 levels), `INVALID_ARGUMENT`, `ABORTED`.
  */

@@ -16,7 +16,10 @@ export interface StateOptions {
 export interface CaptureOptions extends StateOptions {
   /** The maximum size of the state in bytes. No memory is allocated for a larger state. @default no limit */
   maxBytes?: number | undefined;
-  /** Prevents the copy if it fires before the start. If it fires later, the new state is closed. @default none */
+  /**
+   * Prevents the copy if the signal fires before the copy starts. If the signal fires later, the new state is closed.
+   * @default none
+   */
   signal?: AbortSignal | undefined;
 }
 
@@ -42,8 +45,8 @@ export class SequenceState {
    * @param options.unverified read a file that llama.cpp wrote, without this package's footer. A malformed file can
    *   make the context unusable until `clear()`, or end the process. Set it only for files that you wrote yourself.
    *   @default false
-   * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `ABORTED`, `OUT_OF_MEMORY`,
-   *   `INVALID_ARGUMENT`.
+   * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `ABORTED`,
+   *   `OUT_OF_MEMORY`, `INVALID_ARGUMENT`.
    */
   static async readFile(
     path: string,

@@ -17,7 +17,9 @@ export class TokenPositions {
     this.#ends = ends;
   }
 
-  /** @returns undefined if the text of the tokens is not the text of the prompt, as with a tokenizer that changes case */
+  /**
+   * @returns undefined if the text of the tokens is not the text of the prompt, as with a tokenizer that changes case
+   */
   static of(model: Model, prompt: TokenizedPrompt): TokenPositions | undefined {
     const { bos, addsBos } = model.info.vocabulary;
     const text = Buffer.from(prompt.text);

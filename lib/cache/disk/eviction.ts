@@ -10,7 +10,9 @@ export const BUDGET = {
    * @default none
    */
   maxDiskBytes: size().optional(),
-  /** Maximum number of entries in the cache directory. The least recently used entries are deleted first. @default none */
+  /**
+   * Maximum number of entries in the cache directory. The least recently used entries are deleted first. @default none
+   */
   maxEntries: size().optional(),
   /**
    * Maximum time since a session last started from an entry, in ms. Entries that exceed this time are deleted. @default

@@ -18,7 +18,7 @@ interface Row {
   from: number;
 }
 
-/** The place of the tested token in a batch: how many other tokens there are, and how many of them come before it. */
+/** The place of the tested token in a batch: how many other tokens there are, and how many of them precede it. */
 interface Place {
   others: number;
   before: number;
