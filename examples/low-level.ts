@@ -22,7 +22,7 @@ using state = await SequenceState.readFile('facts.kv');
 await context.restoreSequence(1, state);
 for (const [index, start] of ['First,', 'Whales', 'Salt'].entries()) {
   const sequence = 2;
-  await context.copySequence(1, sequence); // both sequences share their cells, so no data is copied
+  await context.copySequence(1, sequence); // sequence 2 shares the cells of sequence 1, so no data is copied
   const text = await continueWith(sequence, await model.tokenize(start), 16);
   console.log(`${index + 1}. ${start}${text.trimEnd()}`);
   await context.removeSequence(sequence);
