@@ -1,6 +1,6 @@
 /**
  * The cost of a turn or completion, added up over its steps. Summaries of compactions are not counted. A turn that
- * fails or is aborted reports its cost up to then.
+ * fails or is aborted reports its cost up to that point.
  */
 export interface Usage {
   /** Tokens in the prompts, including the cached tokens. */

@@ -22,7 +22,7 @@ export interface BatchLimits {
   /**
    * With `reproducible`: which requests may share a batch. Chunks of prompts are always decoded alone.
    *
-   * @default all may share
+   * @default all requests may share batches
    */
   invariance?: BatchInvariance | undefined;
   /**
@@ -40,8 +40,8 @@ const MIN_CHUNK = 32;
 
 /**
  * Chooses the requests of the next batch: all single tokens, then prompts, both in the order of `queue`. Prompts get
- * equal shares of the rest of the batch. If a prompt does not need its whole share, the other prompts get the rest.
- * Prompts of a higher priority get their shares first, and the other prompts share what is left.
+ * equal shares of the rest of the batch. If a prompt does not need its whole share, the other prompts get the
+ * unused part. Prompts of a higher priority get their shares first, and the other prompts share the remaining tokens.
  */
 export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits): Slice[] {
   const { batchSize, chunkSize = batchSize } = limits;

@@ -18,7 +18,9 @@ import { WindowBudget } from './window-budget.js';
 export interface EngineOptions {
   /** Sequence ids reserved for resident templates: the highest ids of the context. @default 0 */
   residentSequences?: number;
-  /** Maximum sessions that wait for a sequence. Further sessions fail with `QUEUE_FULL`. @default no limit */
+  /**
+   * Maximum number of callers that wait for a sequence id. Further callers fail with `QUEUE_FULL`. @default no limit
+   */
   maxQueueSize?: number | undefined;
   /** Keeps the states of evicted sequences. @default keeps none */
   states?: StateStore | undefined;

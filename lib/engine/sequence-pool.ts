@@ -7,7 +7,7 @@ export interface SequencePoolOptions {
   onIdle?: (() => void) | undefined;
   /** Called before an eviction, while the sequence still holds its tokens. */
   onEvict?: ((sequence: Sequence) => void) | undefined;
-  /** Maximum callers that wait for an id. @default no limit */
+  /** Maximum number of callers that wait for an id. @default no limit */
   maxQueueSize?: number | undefined;
   /** The age of the first lease. @default 0 */
   firstAge?: number | undefined;
@@ -97,7 +97,7 @@ export class SequencePool {
   }
 
   /**
-   * Leases an id only if one is free or an idle sequence can be evicted.
+   * Leases an id only if an id is free or an idle sequence can be evicted.
    *
    * @param age order of arrival of the caller's work. @default the newest
    * @returns whether the sequence has an id now

@@ -48,7 +48,7 @@ export class SequenceStates {
     this.store = store;
   }
 
-  /** Expected size of a whole state of this many tokens in bytes; undefined until a state was captured. */
+  /** Expected size of a whole state of this many tokens in bytes; undefined if earlier states do not suffice. */
   expectedBytes(tokens: number): number | undefined {
     return this.#sizes.expect(tokens);
   }

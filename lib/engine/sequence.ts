@@ -10,7 +10,7 @@ export interface SequenceOptions {
    * kept.
    */
   templateLength?: number | undefined;
-  /** @default 'conversation' */
+  /** How long the tokens are worth keeping. @default 'conversation' */
   kind?: StateKind | undefined;
   /** Called after the engine has evicted the sequence. */
   onEvicted?: (() => void) | undefined;
@@ -247,7 +247,7 @@ export class Sequence {
     }
   }
 
-  /** Trims memory that may refuse a trim. If it refuses, restores a checkpoint. */
+  /** Trims memory that may refuse a trim. If the memory refuses, restores a checkpoint. */
   async #tryTrim(length: number): Promise<boolean> {
     if (await this.#context.removeSequence(this.id, length)) {
       this.#cut(length, true);
@@ -299,7 +299,7 @@ export class Sequence {
     return this.isLeased && !this.isEmpty && !this.#isTrimming;
   }
 
-  /** Makes this empty sequence a copy of `source`. Both share all cells. Needs a unified KV cache. */
+  /** Makes this empty sequence a copy of `source`. The two sequences share all cells. Needs a unified KV cache. */
   async forkFrom(source: Sequence): Promise<void> {
     const copying = this.#context.copySequence(source.id, this.id);
     this.#setContents(source.tokens, source.#windowStart); // at once, because the next caller may need the tokens now
@@ -319,7 +319,7 @@ export class Sequence {
     return this.#context.captureSequence(this.id, this.tokens, partial);
   }
 
-  /** Restores a state into this empty sequence. After a failure it is empty. */
+  /** Restores a state into this empty sequence. After a failure, the sequence is empty. */
   async restore(state: SequenceState): Promise<void> {
     await this.#context.restoreSequence(this.id, state);
     const { tokens } = state;

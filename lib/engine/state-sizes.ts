@@ -4,8 +4,9 @@ interface Sample {
 }
 
 /**
- * Estimates the size of a state before it is captured, from earlier states of the same context. The size grows linearly
- * with the tokens, beginning at a fixed size: 0 for attention, the size of the whole state for recurrent memory.
+ * Estimates the size of a state that was not captured yet. The estimate uses earlier states of the same context. The
+ * size grows linearly with the tokens, beginning at a fixed size: 0 for attention, the size of the whole state for
+ * recurrent memory.
  */
 export class StateSizes {
   #shortest: Sample | undefined;

@@ -230,7 +230,7 @@ export class StateStore {
 
   /** The entries that a state of this rank may displace. The first entry leaves first. */
   #displaceable(rank: number): Entry[] {
-    return [...this.#entries.rvalues()] // the least recently used first, which a stable sort keeps within a rank
+    return [...this.#entries.rvalues()] // the least recently used first: a stable sort keeps this order
       .filter((entry) => entry !== undefined)
       .map((entry) => ({ entry, rank: this.#rankOf(entry.stored, entry.usedAt) }))
       .filter((each) => each.rank <= rank && each.rank !== RANK.pinned && each.entry.holds === 0)

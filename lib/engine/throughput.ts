@@ -7,8 +7,8 @@ const MIN_PROMPT_TOKENS = 64;
 const SECONDS = 10;
 
 /**
- * Measures the decode speed. From this speed, limits the prompt tokens in batches that also contain tokens of replies,
- * and reports tokens per second.
+ * Measures the decode speed. The measured speed limits the prompt tokens in batches that also contain tokens of
+ * replies. Also counts reply tokens per second.
  */
 export class Throughput {
   /** Milliseconds per prompt token, a running mean; 0 until measured. */

@@ -1,6 +1,6 @@
 import type { Model } from '../native/model.js';
 
-/** Converts tokens to text. Returns only whole characters, and holds back the bytes of an incomplete one. */
+/** Converts tokens to text. Returns only whole characters, and holds back the bytes of an incomplete character. */
 export class Detokenizer {
   readonly #model: Model;
   readonly #preserved: ReadonlySet<number>;

@@ -35,7 +35,7 @@ export interface GenerateRequest {
   preserved: ReadonlySet<number>;
   /** Aborts the reply: {@link Generation.next} then throws. */
   signal: AbortSignal;
-  /** Ends the reply when it fires. The text up to then is kept. */
+  /** When this signal fires, the reply ends. The text that was generated so far is kept. */
   deadline: AbortSignal | undefined;
   /** Counts the cost. */
   usage?: UsageCounter | undefined;

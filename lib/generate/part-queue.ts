@@ -97,7 +97,7 @@ export class PartQueue<Part> {
   }
 
   /**
-   * Ends the stream because the reader leaves. The reader gets no more parts, and its pending reads end without one.
+   * Ends the stream because the reader leaves. The reader gets no more parts, and its pending reads end without a part.
    */
   leave(): void {
     this.close();

@@ -24,8 +24,8 @@ export async function requireSampling(model: Model, sampling: SamplingOptions): 
 const RANDOM = ['mirostat', 'dynamicTemperatureRange', 'dynamicTemperatureExponent', 'xtc'] as const;
 
 /**
- * Merges options. An option of a later layer overrides the same option of earlier layers. A temperature of 0 removes
- * the options of random sampling from earlier layers.
+ * Merges options. An option of a later layer overrides the same option of earlier layers. If a layer
+ * sets the temperature to 0, the options for random sampling in earlier layers are removed.
  */
 export function mergeSampling(...layers: readonly (SamplingOptions | undefined)[]): SamplingOptions {
   const merged: Record<string, unknown> = {};
@@ -48,8 +48,8 @@ type Numbers = Record<string, unknown>;
 
 /**
  * The sampling options that a model's makers recommend: `general.sampling.*` of the GGUF file, overridden by the
- * repository's `generation_config.json` if there is one. An option that is in neither is absent from the result, and an
- * agent then uses llama.cpp's default.
+ * repository's `generation_config.json` if there is one. An option that is in neither file is absent from the result,
+ * and an agent then uses llama.cpp's default.
  *
  * @param metadata the result of `Model.metadata()`
  * @param generationConfig the parsed `generation_config.json`. A value that is not an object is ignored.

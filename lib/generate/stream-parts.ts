@@ -6,7 +6,7 @@ import type { Usage } from '../usage.js';
  * - `stop`: the model or a stop string ended the reply.
  * - `length`: `maxTokens`, the context size or the repetition guard ended the reply.
  * - `tool-calls`: the caller has to answer the calls, or `maxSteps` was reached.
- * - `aborted`: `timeoutMs` passed. The reply is the text up to then.
+ * - `aborted`: `timeoutMs` passed. The reply is the text that was generated in this time.
  */
 export type FinishReason = 'stop' | 'length' | 'tool-calls' | 'aborted';
 

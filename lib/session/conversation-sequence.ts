@@ -104,7 +104,7 @@ export class ConversationSequence implements ReplySequence {
   }
 
   /**
-   * Decodes the tokens of a text that the sequence does not hold yet, and picks the next token. If the sequence was
+   * Decodes those tokens of a text that the sequence does not hold yet, and picks the next token. If the sequence was
    * lost since the last decode, the whole text is aligned and decoded again.
    *
    * @param tokensFrom returns the tokens of the text from a position on; the text is at least one token longer than the

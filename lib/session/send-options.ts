@@ -51,8 +51,8 @@ export const GENERATION = {
    */
   logProbabilities: integer(0, 100).optional(),
   /**
-   * Time limit in ms, measured from the call. When it is reached, the text so far is returned with the finish reason
-   * `aborted`. If there is no token yet, the turn fails with `ABORTED`. @default none
+   * Time limit in ms, measured from the call. When the limit is reached, the text so far is returned with the finish
+   * reason `aborted`. If there is no token yet, the turn fails with `ABORTED`. @default none
    */
   timeoutMs: integer(1, MAX_TIMEOUT_MS).optional(),
   /** Aborts the turn, with `ABORTED`. The session remains usable. */
@@ -88,7 +88,7 @@ export const TOOL_CALLS = {
   maxToolResultLength: integer(1).optional(),
   /**
    * Called before a tool runs. The function approves, changes or refuses the call. Only the time limit of the turn
-   * applies to the function, so it may ask a person.
+   * applies to the function, so the function may ask a person.
    */
   onToolCall: callable<ToolCallHook>().optional(),
 };

@@ -31,7 +31,8 @@ import { type CheckedTurn, readRequest } from './turn-request.js';
 
 /**
  * A conversation. Each turn runs in a sequence of the KV cache. An idle session may lose its sequence to another
- * session. Its next turn then continues from a saved state, or decodes the template and the messages again.
+ * session. The next turn of the idle session then continues from a saved state, or decodes the template and the
+ * messages again.
  */
 export class Session implements ToolSession {
   /** The unique id of the session. A restored session keeps its id. A fork has a new id. */
@@ -182,8 +183,8 @@ export class Session implements ToolSession {
   }
 
   /**
-   * If the program iterates over the stream, waits until it requests the last part. Until then the program may leave
-   * the stream, even if the whole reply is already generated. Leaving discards the turn.
+   * If the program iterates over the stream, waits until the program requests the last part. Until then the program may
+   * leave the stream, even if the whole reply is already generated. Leaving discards the turn.
    */
   async #untilRead(queue: PartQueue<StreamPart>, signal: AbortSignal): Promise<void> {
     if (!queue.isDrained) {
@@ -293,7 +294,7 @@ export class Session implements ToolSession {
     });
   }
 
-  /** Runs work that decodes outside of a turn. If it fails, the sequence is rolled back. */
+  /** Runs work that decodes outside of a turn. If the work fails, the sequence is rolled back. */
   async #decoding<T>(what: string, work: () => Promise<T>): Promise<T> {
     const rollBack = this.#sequence.rollbackPoint();
     try {

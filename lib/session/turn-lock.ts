@@ -47,7 +47,7 @@ export class TurnLock {
   /**
    * Pauses the turn, waits for `work`, and enters again. If `work` fails, the turn stays paused.
    *
-   * @throws HeadstartError `ABORTED` while it enters, and the errors of `work`.
+   * @throws HeadstartError `ABORTED` while it waits to enter again, and the errors of `work`.
    */
   async paused<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
     this.pause();

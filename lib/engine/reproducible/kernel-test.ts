@@ -72,8 +72,8 @@ export class KernelTest {
   }
 
   /**
-   * Like {@link alone}, but each single token is decoded in a batch with tokens of other sequences: in batches of all
-   * sizes, as the first token and as the last.
+   * Like {@link alone}, but each single token is decoded in a batch with tokens of other sequences. The batches have
+   * different sizes, and the tested token is their first or their last token.
    */
   async tokensInBatches(): Promise<Float32Array[]> {
     await this.#context.clear();
