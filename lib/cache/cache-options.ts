@@ -29,7 +29,7 @@ export const CACHE = {
   maxMemoryBytes: size().optional(),
   ...BUDGET,
   /**
-   * Free disk space that a save must leave, in bytes. A template is not saved if it would leave less.
+   * Free disk space that a save must leave, in bytes. A template is not saved if the save would leave less.
    *
    * @default the larger of 5 % and 2 GiB
    */
@@ -39,7 +39,7 @@ export const CACHE = {
   /** Bypass the cache if prefills were measured to be no slower than restores. @default false */
   breakEven: boolean().default(false),
   /**
-   * `nearest`: a template without an entry starts from the cached template that shares its longest prefix. `exact`:
+   * `nearest`: a template without an entry starts from the cached template with the longest common prefix. `exact`:
    * only a whole template is reused. @default 'nearest', with `reproducible` 'exact'
    */
   reuse: oneOf('exact', 'nearest').optional(),
@@ -80,8 +80,8 @@ export const CACHE_OPTIONS = group(CACHE);
  * The default of `maxMemoryBytes`.
  *
  * @param physical bytes of physical memory
- * @param limit memory limit of this process, for example in a container; 0 if it is unknown, larger than `physical` if
- *   there is none
+ * @param limit memory limit of this process, for example in a container; 0 if the limit is unknown, larger than
+ *   `physical` if there is no limit
  */
 export function defaultMemoryBytes(physical = totalmem(), limit = process.constrainedMemory()): number {
   return Math.max(MIN_MEMORY_BYTES, Math.floor(Math.min(physical, limit || physical) / 8));

@@ -18,7 +18,7 @@ export class InFlight {
   ): Promise<Result> {
     const running = this.#running.get(key);
     if (running !== undefined) {
-      await orAborted(running, signal); // it never rejects
+      await orAborted(running, signal); // `running` never rejects
       return then();
     }
     const result = first();

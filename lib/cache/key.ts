@@ -29,7 +29,8 @@ export interface KeyComponents {
   /** The environment variable `LLAMA_ATTN_ROT_DISABLE`, which changes the contents of quantized KV caches. */
   rotationDisabled: string;
   /**
-   * The layout of the KV cache. With `unified`, all sequences share it. With `split`, each sequence has its own stream.
+   * The layout of the KV cache. With `unified`, all sequences share the cache. With `split`, each sequence has its own
+   * stream.
    */
   layout: 'unified' | 'split';
   /** Number of streams in the KV cache: 1 if unified, otherwise the number of sequences. */

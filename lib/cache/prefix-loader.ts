@@ -89,7 +89,7 @@ export class PrefixLoader {
     }
   }
 
-  /** Loads the template into the empty sequence. Without a template it loads nothing. */
+  /** Loads the template into the empty sequence. Loads nothing if there is no template. */
   async loadTemplate(signal: AbortSignal | undefined): Promise<StartReport> {
     const { template, templateReason, useCache, tenant, breakpoints = [], cache } = this.#setup;
     if (template.length === 0) {

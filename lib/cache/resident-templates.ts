@@ -44,7 +44,7 @@ export class ResidentTemplates {
     return this.#residents.size;
   }
 
-  /** Cells of all resident templates. Cells that they share count once for each template. */
+  /** Cells of all resident templates. Cells that several templates share count once for each of them. */
   get cells(): number {
     return this.#residents.calculatedSize;
   }

@@ -14,8 +14,8 @@ export type CacheOutcome =
   /** The whole template was cached. */
   | 'hit'
   /**
-   * The first part of the template was cached. The rest was prefilled. Counts as a miss, and its cached tokens as
-   * reused.
+   * The first part of the template was cached. The rest was prefilled. The start counts as a miss, and its cached
+   * tokens count as reused.
    */
   | 'prefix'
   /** No part of the template was cached. The template was prefilled, and is kept for later starts. */
@@ -51,7 +51,8 @@ export interface StartReport {
   /** Why no better start was possible: for misses, prefix starts and bypasses. */
   reason?: string;
   /**
-   * Why the prefilled template is not saved: it is larger than a budget. Saves that fail later are not reported here.
+   * Why the prefilled template is not saved: the template is larger than a budget. Saves that fail later are not
+   * reported here.
    */
   notSaved?: string;
 }

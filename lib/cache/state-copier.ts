@@ -26,7 +26,7 @@ export interface StateCopierParts {
 
 /**
  * Maximum time that a start waits for the save of another large template, ms. Without a limit, a hanging disk would
- * block it.
+ * block the start.
  */
 const MAX_WAIT_MS = 30_000;
 

@@ -149,7 +149,7 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
     return clearEverything(this.#parts.cache.stores);
   }
 
-  /** Deletes one template in every tier and returns whether it was cached. The next start prefills it. */
+  /** Deletes one template in every tier and returns whether the template was cached. The next start is a prefill. */
   async invalidate(template: Template): Promise<boolean> {
     const key = await this.#keyOf(template);
     return key !== undefined && invalidateKey(this.#parts.cache.stores, key);

@@ -1,6 +1,6 @@
 // Brings a template into an empty sequence: by a fork, from memory, from disk, from the nearest template, or by a
-// prefill. If several starts in this or other processes need the same template, one start computes it and the other
-// starts wait.
+// prefill. If several starts in this or other processes need the same template, one start computes the template and
+// the other starts wait.
 import type { Engine } from '../engine/engine.js';
 import type { Logger } from '../logger.js';
 import { sameTokens } from '../tokens.js';
@@ -26,7 +26,7 @@ export interface TemplateLoaderParts extends CacheStores {
 
 /** The time limit of a wait for another process, as a multiple of the expected duration of its prefill. */
 const MAX_WAIT_FACTOR = 3;
-/** The minimum time limit of such a wait, ms. It leaves the other process time to save the entry. */
+/** The minimum time limit of such a wait, ms. This time lets the other process save the entry. */
 const MIN_WAIT_LIMIT_MS = 2000;
 
 export class TemplateLoader {
@@ -171,7 +171,7 @@ export class TemplateLoader {
     if (disk === undefined) {
       return this.#prefill(request, problem, undefined);
     }
-    await disk.directory.make().catch(() => undefined); // it may have been deleted since the cache was opened
+    await disk.directory.make().catch(() => undefined); // the directory may have been deleted since the cache was opened
     const limit = Math.max(
       MIN_WAIT_LIMIT_MS,
       MAX_WAIT_FACTOR * prefillEstimate.expectedPrefillMs(request.tokens.length),
@@ -273,9 +273,9 @@ export class TemplateLoader {
   }
 
   /**
-   * Removes the masked cells that a prefill leaves in a sliding window, because they are never freed once sequences
-   * share them. A state contains no masked cells. So the sequence is cleared and restored from the captured state. Warm
-   * starts restore the same state.
+   * Removes the masked cells that a prefill leaves in a sliding window, because these cells are never freed once
+   * sequences share them. A state contains no masked cells. So the sequence is cleared and restored from the captured
+   * state. Warm starts restore the same state.
    */
   async #dropMaskedCells(request: StartRequest, captured: CopiedState | undefined): Promise<void> {
     const { engine } = this.#parts;

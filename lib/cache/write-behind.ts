@@ -65,8 +65,8 @@ export class WriteBehind {
 
   /**
    * Puts the state into the memory tier and writes it to disk in the background. A state that does not fit into memory
-   * stays in its transfer until it is written. Takes ownership of the transfer and the lock. Releases the lock when the
-   * entry is on disk or could not be saved.
+   * stays in its transfer until the state is written. Takes ownership of the transfer and the lock. Releases the lock
+   * when the entry is on disk or could not be saved.
    *
    * @returns the reason if the template is too large for the directory
    */

@@ -23,7 +23,7 @@ const ORPHAN_MS = 3_600_000;
 
 /**
  * `<name>.<owner>.<number>.tmp`. The owner is an open cache in a process. This cache holds the lock on
- * `owner_<owner>.lock` until it is closed.
+ * `owner_<owner>.lock` until the cache is closed.
  */
 const TEMPORARY_NAME = /\.([0-9a-f]{16})\.\d+\.tmp$/;
 const OWNER_NAME = /^owner_([0-9a-f]{16})\.lock$/;

@@ -28,8 +28,8 @@ export class DirectoryIndex {
   /** The newest refresh. Refreshes run one after another, because they share the offset. */
   #refreshing: Promise<unknown> = Promise.resolve();
   /**
-   * Names of files that this process saved or deleted since the current refresh began. The refresh ignores them,
-   * because it may have listed the directory before these changes.
+   * Names of files that this process saved or deleted since the current refresh began. The refresh ignores these
+   * files, because it may have listed the directory before the changes.
    */
   readonly #changed = new Set<string>();
 
