@@ -20,7 +20,7 @@ export interface RemoteFile {
   url: string;
   /** The path of the complete file. */
   path: string;
-  /** Headers for the origin of `url`. A redirect to another origin does not get them. */
+  /** Headers for the origin of `url`. A redirect to another origin does not get these headers. */
   secrets?: Readonly<Record<string, string>> | undefined;
   size?: number | undefined;
   sha256?: string | undefined;

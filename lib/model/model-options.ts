@@ -80,7 +80,7 @@ export const MODEL = {
   /** Threads for larger batches, such as prompts. @default nThreads */
   nThreadsBatch: integer(1, 512).optional(),
   /**
-   * `unified`: all sessions share one KV cache. `split`: each session has a separate part (stream) of it.
+   * `unified`: all sessions share one KV cache. `split`: each session has a separate part (stream) of the KV cache.
    * @default 'unified', with `reproducible` 'split'
    */
   kvLayout: (oneOf('unified', 'split') as Group<KvLayout>).optional(),

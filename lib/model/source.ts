@@ -68,7 +68,7 @@ const URL_SOURCE = {
    * first part, which must have its usual name (`...-00001-of-00003.gguf`).
    */
   url: webAddress(),
-  /** Headers for the origin of the address. A redirect to another origin does not get them. @default none */
+  /** Headers for the origin of the address. A redirect to another origin does not get these headers. @default none */
   headers: stringMap().optional(),
   /**
    * The expected SHA-256 of the file, 64 hex digits. Without a hash, only the size and first bytes are checked.

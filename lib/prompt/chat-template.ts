@@ -59,7 +59,8 @@ export class ChatTemplate {
   }
 
   /**
-   * Whether the chat template shows calls and their results. Some chat templates refuse them, and some leave them out.
+   * Whether the chat template shows calls and their results. Some chat templates refuse calls, and some leave calls
+   * or results out.
    */
   async showsCalls(withTools: boolean): Promise<boolean> {
     let answer = this.#showsCalls.get(withTools);

@@ -1,6 +1,6 @@
-// Marks around the contents of a conversation. A chat template copies them into the prompt, and so they show the place
-// of each content. The text without the marks must equal the real prompt; otherwise the marks changed what the chat
-// template wrote, and they show nothing.
+// Marks around the contents of a conversation. A chat template copies the marks into the prompt, so the marks show the
+// place of each content. The text without the marks must equal the real prompt. If it does not, the marks changed the
+// output of the chat template, and their places prove nothing.
 import { randomBytes } from 'node:crypto';
 import type { ChatMessage, ToolCall } from './messages.js';
 import type { ToolDefinition } from './renderer.js';
@@ -21,7 +21,7 @@ export interface LocatedMark {
   isContent: boolean;
   /** Whether the mark is in front of a text or after it. */
   side: 'start' | 'end';
-  /** The white space between the end of the text and the mark. A chat template may trim it. */
+  /** The white space between the end of the text and the mark. A chat template may trim this white space. */
   space: string;
   /** The position in the text without marks, in UTF-16 code units. */
   at: number;

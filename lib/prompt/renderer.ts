@@ -18,7 +18,7 @@ export interface ToolDefinition {
   description?: string;
   /** JSON Schema of the arguments object. @default no arguments */
   parameters?: object;
-  /** The MCP server that listed the tool: see `stableTools`. The model does not see it. */
+  /** The MCP server that listed the tool: see `stableTools`. The model does not see this name. */
   server?: string;
   /** @internal The JSON Schema from which the grammar of calls is made. @default parameters */
   grammarSchema?: object;

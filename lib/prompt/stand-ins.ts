@@ -87,7 +87,7 @@ export function withRealNamesInError(error: unknown, standIns: StandIns): unknow
     : error;
 }
 
-/** Ends a stand-in. Without it, stand-in 1 would be the beginning of stand-in 10. */
+/** Ends a stand-in. Without this character, stand-in 1 would be the beginning of stand-in 10. */
 const END = 'e';
 
 /** Literals and character classes of a GBNF grammar. */

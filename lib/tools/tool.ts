@@ -59,7 +59,7 @@ const TOOL = {
    */
   // biome-ignore lint/suspicious/noExplicitAny: the type of the arguments follows from `inputSchema`
   execute: callable<(args: any, context: ToolContext) => unknown>().optional(),
-  /** The MCP server that listed the tool: see `stableTools`. The model does not see it. @default none */
+  /** The MCP server that listed the tool: see `stableTools`. The model does not see this name. @default none */
   server: string().optional(),
 };
 

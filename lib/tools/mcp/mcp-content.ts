@@ -14,7 +14,7 @@ export interface McpPromptMessage {
   content: string;
 }
 
-/** Types of content that a text model cannot read. A note replaces them. */
+/** Types of content that a text model cannot read. A note replaces such content. */
 const UNREADABLE_TYPES = new Set(['image', 'audio', 'video', 'resource', 'resource_link']);
 /** Maximum length of a part of a note, in characters. An address may contain a whole file (`data:`). */
 const MAX_NOTE_PART = 200;

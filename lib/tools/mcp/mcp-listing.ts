@@ -1,5 +1,5 @@
 // Reads the listings of MCP servers entry by entry. An entry that breaks the protocol is used if its meaning is clear.
-// Otherwise it is left out.
+// Otherwise the entry is left out.
 import { isObject, type JsonObject } from '../../schema-walk.js';
 import { kindOf, readInputSchema } from './mcp-schema.js';
 

@@ -180,7 +180,9 @@ class Conversion {
     return isObject(schema) ? this.#parts(schema, hops) : { base: {}, choices: [] };
   }
 
-  /** Adds the keywords beside alternatives to each alternative, because the converter ignores them elsewhere. */
+  /**
+   * Adds the keywords beside alternatives to each alternative, because the converter ignores such keywords elsewhere.
+   */
   #choice({ base, choices: [first = [], ...rest] }: Parts, depth: number): JsonObject | Unsatisfiable {
     const shared = [...(Object.keys(base).length > 0 ? [base] : []), ...rest.map((anyOf) => ({ anyOf }))];
     const converted = first.map((each) =>

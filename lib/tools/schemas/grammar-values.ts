@@ -13,7 +13,7 @@ export class Unsatisfiable {
 }
 
 /**
- * The bound of integers in grammars. The grammar allows integers beyond 2^53, and they are refused after generation. A
+ * The bound of integers in grammars. The grammar allows integers beyond 2^53, which are refused after generation. A
  * smaller bound would end such a number after its first digits, and the wrong number would not be noticed.
  */
 const LARGE_BOUND = 1e17;
