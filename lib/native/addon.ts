@@ -157,6 +157,7 @@ export interface Device {
   description: string;
   /** ggml's name of the backend: "CPU", "CUDA", "MTL" (Metal), "Vulkan". */
   backend: string;
+  /** The kind of device. */
   type: 'cpu' | 'accelerator' | 'gpu';
   /** Free memory in bytes at the time when the addon was loaded. */
   freeBytes: number;

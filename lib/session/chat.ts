@@ -81,6 +81,7 @@ async function answer(
   const signal = combinedSignal(closing, leaveSignal, request.signal);
   const usage = new UsageCounter();
   const stopDropping = queue.closeOnAbort(signal);
+  let events: TurnEvents | undefined;
   try {
     const { tools: requested } = request;
     const template = await findTemplate(host, { systemPrompt, tools: requested, signal });
@@ -93,13 +94,16 @@ async function answer(
     const { reasoning = true } = request;
     const format = await prepareFormat(request.responseFormat);
     const turn = { messages, generation, sampling, ...options, toolRun, format, reasoning, signal, usage };
-    return await runTurn(host, request, template, turn, queue);
+    events = new TurnEvents({ turnId: toolRun.turnId, sessionId: session.id, model: host.model.path });
+    return await runTurn(host, request, template, turn, { queue, events });
   } catch (error) {
     const limit = { deadline: generation.deadline, timeoutMs: request.timeoutMs };
     const failure = closing.aborted
       ? new HeadstartError('CLOSED', 'The agent was closed during this request', { cause: error })
       : asAborted(error, 'The request', limit, signal);
-    throw withUsage(failure, usage.total());
+    const reported = withUsage(failure, usage.total());
+    events?.end({ error: reported });
+    throw reported;
   } finally {
     stopDropping();
   }
@@ -134,7 +138,7 @@ async function runTurn(
   { tenant }: ChatRequest,
   { source, boundary }: { source: TemplateSource; boundary: Boundary },
   request: TurnRequest,
-  queue: PartQueue<StreamPart>,
+  { queue, events }: { queue: PartQueue<StreamPart>; events: TurnEvents },
 ): Promise<StreamEnd<StreamPart, Reply>> {
   const { model, renderer, messageEnds, contextSize, engine, cache } = host;
   const { tokens: template, reason: templateReason, breakpoints } = boundary;
@@ -150,8 +154,6 @@ async function runTurn(
   };
   const sequence = new ConversationSequence(setup);
   const lock = new TurnLock(host.lock, sequence);
-  const { turnId, session } = request.toolRun;
-  const events = new TurnEvents({ turnId, sessionId: session.id, model: model.path });
   const services = { model, renderer, messageEnds, contextSize, source, sequence, lock, queue };
   try {
     await lock.enter(request.toolRun.signal);
@@ -163,7 +165,6 @@ async function runTurn(
     events.end(end.result);
     return end;
   } catch (error) {
-    events.end({ error });
     sequence.afterFailure();
     throw error;
   } finally {

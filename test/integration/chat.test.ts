@@ -1,7 +1,7 @@
 // `chat` answers a whole conversation with each request. It reuses the tokens that earlier requests have computed.
 import type { AgentServer, ChatMessage, ChatRequest, Reply } from 'llama-headstart';
-import { tool } from 'llama-headstart';
-import { describe, expect, it } from 'vitest';
+import { subscribeDiagnostics, tool } from 'llama-headstart';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { type AgentSettings, EXACT, startAgent } from '../helpers/agents.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
@@ -205,6 +205,8 @@ describe('a request', () => {
 
   it('ends with ABORTED if its signal fires, and the next request reuses the tokens that it computed', async () => {
     const agent = await startAgent({ ...EXACT, contextSize: 2048 });
+    const events: object[] = [];
+    onTestFinished(subscribeDiagnostics('turn', (event) => events.push(event)));
     const controller = new AbortController();
     const messages = [user('Tell me about chains. '.repeat(40))];
     const stream = agent.chat({ messages, signal: controller.signal });
@@ -214,6 +216,8 @@ describe('a request', () => {
       }
     })();
     await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
+    const error = { code: 'ABORTED', message: 'The request was aborted', usage: { inputTokens: expect.any(Number) } };
+    expect(events).toMatchObject([{ event: 'start' }, { event: 'end', error }]);
     const { usage } = await agent.chat({ messages, maxTokens: 4 }).result;
     expect(usage.inputTokens - usage.cachedInputTokens).toBeLessThanOrEqual(MARGIN);
     expect(agent.health()).toMatchObject({ activeSessions: 0, queueLength: 0 });
