@@ -56,7 +56,7 @@ async function runProgram(agent: AgentServer, steps: number, below: (max: number
         setImmediate(() => controller.abort());
       }
       const reply = await ask(agent, request, controller.signal).catch((error: { code?: string }) => {
-        expect(error.code).toBe('ABORTED');
+        expect(['ABORTED', 'CONTEXT_FULL']).toContain(error.code); // a long conversation may outgrow the context
       });
       if (reply !== undefined) {
         done.push({ request, reply });
