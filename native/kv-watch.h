@@ -1,6 +1,6 @@
-// Builds with assertions (`npm run build:native -- --debug`, `npm run test:asan`) record where the memory of sequence
-// states is. They end the process if a byte of that memory is about to enter the JavaScript heap. In other builds,
-// these functions do nothing.
+// Builds with assertions (`npm run build:native -- --debug`, `npm run test:asan`) record the addresses of the memory
+// that holds sequence states. If a byte of that memory is about to enter the JavaScript heap, these builds end the
+// process. In other builds, these functions do nothing.
 #pragma once
 
 #include <cstddef>

@@ -14,5 +14,5 @@ void requireSchema(const common_json & schema);
 // Does the same for each schema of a `tools` array in the OpenAI chat format.
 void requireToolSchemas(const common_json & tools);
 
-// Defines `jsonSchemaToGrammar(schemaJson)`, whose promise resolves with a GBNF grammar.
+// Defines `jsonSchemaToGrammar(schemaJson)`. It returns a promise of a GBNF grammar.
 void defineSchema(Napi::Env env, Napi::Object exports);

@@ -158,8 +158,8 @@ export class ConversationSequence implements ReplySequence {
   /**
    * Whether to call {@link keepCheckpoint}. Checkpoints are useful only if sequences cannot be trimmed
    * (`engine.canTrim` is false). Without a checkpoint, a prompt that differs after an earlier message would then decode
-   * the whole conversation again. Checkpoints are never kept in `reproducible` mode, because a checkpoint would change
-   * where the prompt's prefill is cut.
+   * the whole conversation again. In `reproducible` mode, checkpoints are never kept: the prompt would be cut into other
+   * chunks.
    */
   get wantsCheckpoints(): boolean {
     const { canTrim, reproducible, states } = this.#setup.engine;
@@ -232,8 +232,8 @@ export class ConversationSequence implements ReplySequence {
   }
 
   /**
-   * Call it at the beginning of a turn. In `reproducible` mode an unfinished turn must be rolled back, because the
-   * tokens that it decoded would change where the next prompt's prefill is cut.
+   * Call it at the beginning of a turn. In `reproducible` mode, an unfinished turn must be rolled back. If its tokens
+   * stayed, the next prompt would be cut into other chunks.
    *
    * @returns a function that rolls the sequence back; call `setBusy(false)` after it. Undefined if not `reproducible`.
    */

@@ -113,8 +113,8 @@ export class Reproducibility {
   }
 
   /**
-   * Call it at the beginning of a turn. An unfinished turn must be rolled back, because the tokens that it decoded
-   * would change where the next prompt's prefill is cut.
+   * Call it at the beginning of a turn. An unfinished turn must be rolled back. If its tokens stayed, the next prompt
+   * would be cut into other chunks.
    *
    * @returns a function that rolls the sequence back. If it fails, release the sequence.
    */
