@@ -14,6 +14,7 @@ import {
   type TenantOptions,
 } from 'llama-headstart/internal';
 import { type ContextOptions, type KvLayout, Model, systemInfo } from 'llama-headstart/native';
+import { random } from './random.js';
 
 export interface LabOptions {
   path: string;
@@ -144,9 +145,6 @@ export class Lab {
 
 /** Returns pseudo-random token ids from 10 to 309. The same seed gives the same ids. */
 export function someTokens(count: number, seed: number): Int32Array {
-  let state = seed * 2654435761 + 1;
-  return Int32Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return 10 + ((state >>> 8) % 300);
-  });
+  const below = random(seed);
+  return Int32Array.from({ length: count }, () => 10 + below(300));
 }

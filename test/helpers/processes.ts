@@ -14,6 +14,9 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 /** A directory inside the package, so that imports of `llama-headstart` resolve to this package's dist. */
 const directory = join(root, '.build', 'test-children');
 
+/** child.ts and the helpers that it imports. */
+const CHILD_FILES = ['child', 'lab', 'random'];
+
 let compiled: Promise<unknown> | undefined;
 
 export interface ProcessOptions {
@@ -46,7 +49,7 @@ export async function inOtherProcess<Name extends keyof Tasks>(
 
 function compileChildren(): Promise<unknown> {
   requireFreshDist();
-  compiled ??= Promise.all(['child', 'lab'].map(compile));
+  compiled ??= Promise.all(CHILD_FILES.map(compile));
   return compiled;
 }
 
@@ -60,8 +63,8 @@ export async function laterVersion(): Promise<Required<Pick<ProcessOptions, 'bui
   const build = await mkdtemp(join(root, '.build', 'later-version-'));
   onTestFinished(() => rm(build, { recursive: true, force: true }));
   await cp(join(root, 'dist'), join(build, 'dist'), { recursive: true });
-  for (const name of ['child.js', 'lab.js']) {
-    await cp(join(directory, name), join(build, name));
+  for (const name of CHILD_FILES) {
+    await cp(join(directory, `${name}.js`), join(build, `${name}.js`));
   }
   const replace = async (file: string, from: string, to: string) => {
     const text = await readFile(file, 'utf8');

@@ -4,6 +4,7 @@
 import type { AgentServer, ChatMessage, Reply } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, startAgent } from '../helpers/agents.js';
+import { random } from '../helpers/random.js';
 import { rounds, variants } from '../helpers/soak.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
@@ -14,15 +15,6 @@ const NOISE = 0.05;
 interface Request {
   messages: readonly ChatMessage[];
   tenant: string;
-}
-
-/** A small linear congruential generator, so that a failed program can be repeated. */
-function random(seed: number): (below: number) => number {
-  let state = seed * 2654435761 + 1;
-  return (below) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state >>> 8) % below;
-  };
 }
 
 const WORDS = ['chain', 'wheel', 'brake', 'saddle', 'price', 'repair', 'today', 'again'];

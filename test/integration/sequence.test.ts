@@ -3,6 +3,7 @@ import { type Engine, type Sequence, StateStore } from 'llama-headstart/internal
 import { describe, expect, it } from 'vitest';
 import { someTokens } from '../helpers/lab.js';
 import { leaseMany, openEngine } from '../helpers/open-engine.js';
+import { random } from '../helpers/random.js';
 
 /** A reference model: each sequence is a list of cells, and forks have the same cells in their lists. */
 class CellLists {
@@ -24,14 +25,6 @@ class CellLists {
   get used(): number {
     return new Set([...this.#cells.values()].flat()).size;
   }
-}
-
-function random(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state >>> 8) % below;
-  };
 }
 
 /** Runs one random operation on one sequence, in the engine and in the reference model. */
