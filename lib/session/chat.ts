@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { combinedSignal, eitherSignal } from '../abort.js';
-import { HeadstartError } from '../errors.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
 import { prepareFormat } from '../generate/response-format.js';
@@ -12,17 +11,17 @@ import type { ChatMessage } from '../prompt/messages.js';
 import type { TemplateSource } from '../prompt/renderer.js';
 import type { Boundary } from '../prompt/template-boundary.js';
 import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
-import { checkTools, requireToolChoice, type Tool, type ToolSet } from '../tools/tool.js';
+import { checkTools, type Tool } from '../tools/tool.js';
 import { readConversation } from './conversation.js';
 import { ConversationSequence } from './conversation-sequence.js';
 import { type ConversationMessage, invalidMessage } from './message-input.js';
 import { findTemplate, type SessionHost } from './open-session.js';
-import { resolveGeneration, resolveToolOptions, SEND, type SendOptions } from './send-options.js';
+import { resolveGeneration, SEND, type SendOptions } from './send-options.js';
 import { Turn, type TurnRequest } from './turn.js';
-import { asAborted, withUsage } from './turn-errors.js';
-import { newTurnId, TurnEvents } from './turn-events.js';
+import { requestError } from './turn-errors.js';
+import { TurnEvents } from './turn-events.js';
 import { TurnLock } from './turn-lock.js';
-import { requireOneGoal } from './turn-request.js';
+import { prepareToolRun, requireOneGoal } from './turn-request.js';
 
 const CHAT = {
   ...SEND,
@@ -86,7 +85,8 @@ async function answer(
     const { tools: requested } = request;
     const template = await findTemplate(host, { systemPrompt, tools: requested, signal });
     const session = { id: randomUUID(), messages };
-    const { toolRun, ...options } = toolOptions(host, request, template.tools, {
+    const { toolRun, ...options } = prepareToolRun(host.contextSize, [request], {
+      tools: template.tools,
       session,
       signal: eitherSignal(signal, generation.deadline),
     });
@@ -97,11 +97,8 @@ async function answer(
     events = new TurnEvents({ turnId: toolRun.turnId, sessionId: session.id, model: host.model.path });
     return await runTurn(host, request, template, turn, { queue, events });
   } catch (error) {
-    const limit = { deadline: generation.deadline, timeoutMs: request.timeoutMs };
-    const failure = closing.aborted
-      ? new HeadstartError('CLOSED', 'The agent was closed during this request', { cause: error })
-      : asAborted(error, 'The request', limit, signal);
-    const reported = withUsage(failure, usage.total());
+    const limit = { deadline: generation.deadline, timeoutMs: request.timeoutMs, signal };
+    const reported = requestError(error, 'request', { closing, limit, usage });
     events?.end({ error: reported });
     throw reported;
   } finally {
@@ -120,17 +117,6 @@ function readChat(input: readonly ConversationMessage[]): {
     throw invalidMessage('Expected `messages` to end with a user message or the results of tool calls');
   }
   return conversation;
-}
-
-function toolOptions(
-  { contextSize }: SessionHost,
-  request: ChatRequest,
-  tools: ToolSet,
-  context: Pick<TurnRequest['toolRun'], 'session' | 'signal'>,
-) {
-  const { maxSteps, toolChoice, onToolCall: hook, ...limits } = resolveToolOptions(contextSize, request);
-  requireToolChoice(toolChoice, tools);
-  return { maxSteps, toolChoice, toolRun: { ...limits, ...context, turnId: newTurnId(), tools, hook } };
 }
 
 async function runTurn(
@@ -160,8 +146,7 @@ async function runTurn(
     events.begin();
     const turn = new Turn({ ...services, compaction: undefined, onPrompt: () => undefined }, request);
     const end = await turn.run();
-    lock.pause();
-    await queue.untilDrained(request.signal);
+    await lock.untilRead(queue, request.signal);
     events.end(end.result);
     return end;
   } catch (error) {

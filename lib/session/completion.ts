@@ -12,7 +12,7 @@ import type { SamplingOptions } from '../sampling-options.js';
 import { ConversationSequence } from './conversation-sequence.js';
 import { GENERATION, type ResolvedGeneration, resolveGeneration } from './send-options.js';
 import type { SessionServices } from './session-setup.js';
-import { asAborted, withUsage } from './turn-errors.js';
+import { requestError } from './turn-errors.js';
 import { TurnLock } from './turn-lock.js';
 
 const COMPLETION = {
@@ -75,11 +75,8 @@ export function streamComplete(
       await queue.untilDrained(signal); // until then, as in a turn, the reader may still leave the stream
       return end;
     } catch (error) {
-      const limit = { deadline: generation.deadline, timeoutMs: options.timeoutMs };
-      const failure = closing.aborted
-        ? new HeadstartError('CLOSED', 'The agent was closed during this completion', { cause: error })
-        : asAborted(error, 'The completion', limit, signal);
-      throw withUsage(failure, usage.total());
+      const limit = { deadline: generation.deadline, timeoutMs: options.timeoutMs, signal };
+      throw requestError(error, 'completion', { closing, limit, usage });
     } finally {
       stopDropping();
     }

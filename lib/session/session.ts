@@ -166,7 +166,7 @@ export class Session implements ToolSession {
       events.begin();
       const turn = await this.#beginTurn(request, options, queue);
       const end = await turn.run();
-      await this.#untilRead(queue, signal);
+      await this.#turnLock.untilRead(queue, signal);
       this.#messages = Object.freeze([...turn.conversation]);
       this.#rollBack = undefined; // the turn is part of the conversation now
       events.end(end.result);
@@ -179,17 +179,6 @@ export class Session implements ToolSession {
     } finally {
       stopDropping();
       await this.#endTurn();
-    }
-  }
-
-  /**
-   * If the program iterates over the stream, waits until the program requests the last part. Until then the program may
-   * leave the stream, even if the whole reply is already generated. Leaving discards the turn.
-   */
-  async #untilRead(queue: PartQueue<StreamPart>, signal: AbortSignal): Promise<void> {
-    if (!queue.isDrained) {
-      this.#turnLock.pause();
-      await queue.untilDrained(signal);
     }
   }
 

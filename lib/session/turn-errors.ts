@@ -1,5 +1,6 @@
 // Rewrites errors of decodes and queues, so that the message names the method that the program called.
 import { HeadstartError } from '../errors.js';
+import type { UsageCounter } from '../generate/usage-counter.js';
 import type { Usage } from '../usage.js';
 
 /** A time limit for a reply. */
@@ -40,6 +41,27 @@ export function withUsage(error: unknown, usage: Usage): unknown {
   const own = error.usage === undefined ? error : new HeadstartError(error.code, error.message, { cause: error });
   own.usage = usage;
   return own;
+}
+
+/**
+ * The error of a request that belongs to no session.
+ *
+ * @param what the request, as the message names it: "completion"
+ * @param how.closing aborts when the agent is closed
+ */
+export function requestError(
+  error: unknown,
+  what: string,
+  {
+    closing,
+    limit: { signal, ...limit },
+    usage,
+  }: { closing: AbortSignal; limit: TimeLimit & { signal: AbortSignal }; usage: UsageCounter },
+): unknown {
+  const failure = closing.aborted
+    ? new HeadstartError('CLOSED', `The agent was closed during this ${what}`, { cause: error })
+    : asAborted(error, `The ${what}`, limit, signal);
+  return withUsage(failure, usage.total());
 }
 
 /** The error for a prompt that fills the context. */

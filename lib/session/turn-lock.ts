@@ -69,6 +69,19 @@ export class TurnLock {
     return queue.isFull ? this.paused(() => queue.untilHalfEmpty(signal), signal) : undefined;
   }
 
+  /**
+   * If the program iterates over the stream, pauses the turn until the program requests the last part. Until then the
+   * program may leave the stream, even if the whole reply is already generated. Leaving discards the turn.
+   *
+   * @throws HeadstartError `ABORTED` while waiting.
+   */
+  async untilRead(queue: Pick<PartQueue<unknown>, 'isDrained' | 'untilDrained'>, signal: AbortSignal): Promise<void> {
+    if (!queue.isDrained) {
+      this.pause();
+      await queue.untilDrained(signal);
+    }
+  }
+
   leave(): void {
     this.#unlock?.();
     this.#dropStale();

@@ -6,7 +6,13 @@ import { mergeSampling } from '../generate/sampling.js';
 import { UsageCounter } from '../generate/usage-counter.js';
 import { requireToolChoice, type ToolSession } from '../tools/tool.js';
 import { readTurn, type TurnInput } from './conversation.js';
-import { resolveGeneration, resolveToolOptions, SEND_OPTIONS, type SendOptions } from './send-options.js';
+import {
+  resolveGeneration,
+  resolveToolOptions,
+  SEND_OPTIONS,
+  type SendOptions,
+  type ToolOptions,
+} from './send-options.js';
 import type { SessionSetup } from './session-setup.js';
 import type { TurnRequest } from './turn.js';
 import { newTurnId } from './turn-events.js';
@@ -29,24 +35,39 @@ export function readRequest(
   { message, options, signals }: TurnArguments,
 ): CheckedTurn {
   const generation = resolveGeneration(options, SEND_OPTIONS);
-  const { tools } = setup;
-  const { maxSteps, toolChoice, onToolCall, ...limits } = resolveToolOptions(contextSize, setup.options, options);
-  requireToolChoice(toolChoice, tools);
-  requireOneGoal(options);
   const signal = combinedSignal(...signals, options.signal);
-  // Tools stop at the deadline of the reply, because no reply could follow their results.
-  const toolSignal = eitherSignal(signal, generation.deadline);
+  const toolRun = prepareToolRun(contextSize, [setup.options, options], {
+    tools: setup.tools,
+    session,
+    // Tools stop at the deadline of the reply, because no reply could follow their results.
+    signal: eitherSignal(signal, generation.deadline),
+  });
+  requireOneGoal(options);
   return {
     messages: [...session.messages, ...readTurn(message, session.messages)],
     generation,
     sampling: mergeSampling(setup.sampling, generation.sampling),
-    toolChoice,
-    maxSteps,
-    toolRun: { ...limits, turnId: newTurnId(), tools, session, hook: onToolCall, signal: toolSignal },
+    ...toolRun,
     reasoning: options.reasoning ?? true,
     signal,
     usage: new UsageCounter(),
   };
+}
+
+/**
+ * Prepares the tool calls of a turn.
+ *
+ * @param layers as {@link resolveToolOptions}
+ * @throws HeadstartError `INVALID_ARGUMENT` if `toolChoice` names an unknown tool.
+ */
+export function prepareToolRun(
+  contextSize: number,
+  layers: readonly ToolOptions[],
+  run: Pick<TurnRequest['toolRun'], 'tools' | 'session' | 'signal'>,
+): Pick<TurnRequest, 'maxSteps' | 'toolChoice' | 'toolRun'> {
+  const { maxSteps, toolChoice, onToolCall: hook, ...limits } = resolveToolOptions(contextSize, ...layers);
+  requireToolChoice(toolChoice, run.tools);
+  return { maxSteps, toolChoice, toolRun: { ...limits, ...run, turnId: newTurnId(), hook } };
 }
 
 /** @throws HeadstartError `INVALID_ARGUMENT` if the reply must be both a call and JSON. */
