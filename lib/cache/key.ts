@@ -1,7 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { ContextInfo } from '../native/context.js';
-import type { ModelInfo } from '../native/model.js';
+import type { ModelInfo } from '../native/model-info.js';
 
 /**
  * Increase this number when the format of entries changes, so that older and newer versions of the package use separate

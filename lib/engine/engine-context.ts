@@ -1,6 +1,6 @@
 import type { Context, ContextCounters, ContextInfo, DecodeBatch } from '../native/context.js';
 import type { AppliedLora } from '../native/lora.js';
-import type { ModelInfo } from '../native/model.js';
+import type { ModelInfo } from '../native/model-info.js';
 import type { SequenceState } from '../native/state.js';
 import type { RequestLimits } from './decode-request.js';
 

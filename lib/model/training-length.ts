@@ -1,7 +1,7 @@
 // The training length of a model, and the RoPE options for longer contexts.
 import { HeadstartError } from '../errors.js';
 import type { RopeScaling } from '../native/context.js';
-import type { ModelInfo } from '../native/model.js';
+import type { ModelInfo } from '../native/model-info.js';
 
 /** The options that determine how many positions a context can use. */
 export interface ReachOptions {

@@ -1,7 +1,7 @@
 import { HeadstartError } from '../errors.js';
 import { addon, type RawAbortFlag, type RawContext, type RawModel, unlessAborted, withAbort } from './addon.js';
 import type { AppliedLora } from './lora.js';
-import type { ModelInfo } from './model.js';
+import type { ModelInfo } from './model-info.js';
 import type { Sampler } from './sampler.js';
 import { type CaptureOptions, SequenceState, type StateOptions } from './state.js';
 

@@ -16,6 +16,7 @@ export type { Gpu } from './loader.js';
 export { setNativeLogger } from './log.js';
 export * from './lora.js';
 export * from './model.js';
+export * from './model-info.js';
 export type { GpuKind } from './places.js';
 export {
   jsonSchemaToGrammar,
