@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { Engine } from '../engine/engine.js';
 import type { Sequence } from '../engine/sequence.js';
+import { checkpointsOf } from '../engine/sequence-contents.js';
 import type { StateStore, StoredState } from '../engine/state-store.js';
 import { commonPrefixLength, isPrefix, prefixOfAtLeast } from '../tokens.js';
 import type { DiskStore } from './disk/disk-store.js';
@@ -10,18 +11,27 @@ import { likelyShared, MIN_SHARED_TOKENS, prefixHashes } from './prefix-hash.js'
 import { PromptsInProgress } from './prompts-in-progress.js';
 import type { ResidentTemplate, ResidentTemplates } from './resident-templates.js';
 
-/** A sequence, state or file that holds a prefix of a prompt. */
-export type PrefixCandidate = {
-  /** Number of its tokens that the prompt can reuse. */
+interface TokenCounts {
+  /** Number of tokens of the candidate that the prompt can reuse. */
   shared: number;
-  /** Number of all its tokens. */
+  /** Number of all tokens of the candidate. */
   tokens: number;
-} & (
-  | { source: 'sequence'; sequence: Sequence }
-  | { source: 'resident'; resident: ResidentTemplate }
-  | { source: 'memory'; stored: StoredState }
-  | { source: 'disk'; entry: IndexedEntry }
-);
+}
+
+/** A state in memory that holds a prefix of a prompt. */
+type StoredCandidate = TokenCounts & { source: 'memory'; stored: StoredState };
+
+/** A conversation that holds a prefix of a prompt. */
+export type ConversationCandidate = StoredCandidate | (TokenCounts & { source: 'sequence'; sequence: Sequence });
+
+/** A cached template that holds a prefix of another template. */
+export type TemplateCandidate =
+  | StoredCandidate
+  | (TokenCounts & { source: 'resident'; resident: ResidentTemplate })
+  | (TokenCounts & { source: 'disk'; entry: IndexedEntry });
+
+/** A sequence, state or file that holds a prefix of a prompt. */
+export type PrefixCandidate = ConversationCandidate | TemplateCandidate;
 
 /** If a named pipe or a link has the name of an entry, opening it must not wait for a writer or follow the link. */
 const READ_FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0);
@@ -65,9 +75,9 @@ export class PrefixIndex {
    *
    * @returns undefined if no template shares enough tokens to be worth a restore
    */
-  async nearestTemplate(query: PrefixQuery): Promise<PrefixCandidate | undefined> {
+  async nearestTemplate(query: PrefixQuery): Promise<TemplateCandidate | undefined> {
     const { engine, states, residents, disk } = this.#parts;
-    const candidates: PrefixCandidate[] = [];
+    const candidates: TemplateCandidate[] = [];
     // Cells of a sliding window that sequences share are never freed. So with a window, only stored states are used.
     for (const resident of engine.hasWindow ? [] : residents.values()) {
       const { shared, tokens } = measure({ ...query, canTrim: true }, resident);
@@ -94,8 +104,8 @@ export class PrefixIndex {
    * @param sequence the sequence to load into. Its own states are always worth a restore.
    * @param baseline number of tokens that the sequence can get without a candidate
    */
-  longest(query: PrefixQuery, sequence: Sequence, baseline: number): PrefixCandidate | undefined {
-    let longest: PrefixCandidate | undefined;
+  longest(query: PrefixQuery, sequence: Sequence, baseline: number): ConversationCandidate | undefined {
+    let longest: ConversationCandidate | undefined;
     for (const holder of this.#holders(query, sequence)) {
       const minimum = Math.max(baseline + Math.ceil(holder.minimumGain), (longest?.shared ?? 0) + 1);
       const shared = holder.trimmableLength(prefixOfAtLeast(minimum, holder.tokens, query.tokens));
@@ -183,10 +193,9 @@ function stateHolder(stored: StoredState, canTrim: boolean, minimumGain: number)
 }
 
 /** The sequence's own swapped-out state, which can be trimmed to one of the sequence's partial checkpoints. */
-function swappedHolder(stored: StoredState, { checkpoints }: Sequence, states: StateStore): Holder {
+function swappedHolder(stored: StoredState, sequence: Sequence, states: StateStore): Holder {
   const { tokens } = stored;
-  const lengths = [checkpoints.turn, checkpoints.step]
-    .filter((each) => each !== undefined)
+  const lengths = checkpointsOf(sequence)
     .filter((each) => each.isPartial && states.has(each) && isPrefix(each.tokens, tokens))
     .map((each) => each.tokens.length);
   return {
@@ -198,13 +207,13 @@ function swappedHolder(stored: StoredState, { checkpoints }: Sequence, states: S
 }
 
 /** The states that a sequence can continue from. */
-function ownStates({ swapped, checkpoints }: Sequence): (StoredState | undefined)[] {
-  return [swapped?.stored, checkpoints.turn, checkpoints.step];
+function ownStates(sequence: Sequence): (StoredState | undefined)[] {
+  return [sequence.swapped?.stored, ...checkpointsOf(sequence)];
 }
 
 /** The first of the candidates with the most shared tokens. */
-function longestOf(candidates: readonly PrefixCandidate[]): PrefixCandidate | undefined {
-  let longest: PrefixCandidate | undefined;
+function longestOf(candidates: readonly TemplateCandidate[]): TemplateCandidate | undefined {
+  let longest: TemplateCandidate | undefined;
   for (const candidate of candidates) {
     longest = candidate.shared > (longest?.shared ?? 0) ? candidate : longest;
   }

@@ -1,13 +1,14 @@
 import { orAborted, throwIfAborted } from '../abort.js';
 import type { Engine } from '../engine/engine.js';
 import type { Reproducibility } from '../engine/reproducible/reproducibility.js';
-import type { Sequence, SequenceCheckpoints } from '../engine/sequence.js';
-import type { StateKind, StoredState } from '../engine/state-store.js';
+import type { Sequence } from '../engine/sequence.js';
+import { checkpointsOf } from '../engine/sequence-contents.js';
+import type { StateKind } from '../engine/state-store.js';
 import { HeadstartError } from '../errors.js';
 import { commonPrefixLength, isPrefix } from '../tokens.js';
 import type { PrefixCache } from './prefix-cache.js';
 import { MIN_SHARED_TOKENS } from './prefix-hash.js';
-import type { PrefixCandidate, PrefixQuery } from './prefix-index.js';
+import type { ConversationCandidate, PrefixQuery } from './prefix-index.js';
 import type { StartReport } from './start-report.js';
 
 export interface PrefixSetup {
@@ -202,18 +203,23 @@ export class PrefixLoader {
    * Whether cells are plentiful. A restored sequence shares no cells with its template, so if cells are scarce, a fork
    * of the template is better.
    */
-  #isAffordable(candidate: PrefixCandidate): boolean {
+  #isAffordable(candidate: ConversationCandidate): boolean {
     const { engine, template } = this.#setup;
     const { info, model } = engine.context;
-    const { swapped, checkpoints, ownCells } = this.#sequence;
+    const { swapped, ownCells } = this.#sequence;
     const isShared = candidate.source !== 'memory' || info.kvLayout === 'split' || model.recurrent;
-    if (isShared || template.length === 0 || swapped?.isCopy || isCheckpoint(candidate.stored, checkpoints)) {
+    if (
+      isShared ||
+      template.length === 0 ||
+      swapped?.isCopy ||
+      checkpointsOf(this.#sequence).includes(candidate.stored)
+    ) {
       return true;
     }
     return info.kvCells - engine.usedCells + ownCells >= 2 * candidate.tokens;
   }
 
-  async #loadCandidate(candidate: PrefixCandidate, tokens: Int32Array, signal: AbortSignal): Promise<boolean> {
+  async #loadCandidate(candidate: ConversationCandidate, tokens: Int32Array, signal: AbortSignal): Promise<boolean> {
     const { cache, tenant } = this.#setup;
     const sequence = this.#sequence;
     const request = { key: '', keyring: cache.keyring(tenant), sequence, tokens, breakpoints: [], signal };
@@ -285,8 +291,4 @@ export class PrefixLoader {
     const { cache, tenant } = this.#setup;
     return cache.keyring(tenant).group;
   }
-}
-
-function isCheckpoint(stored: StoredState, { turn, step }: SequenceCheckpoints): boolean {
-  return stored === turn || stored === step;
 }

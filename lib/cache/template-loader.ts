@@ -229,7 +229,7 @@ export class TemplateLoader {
     const { keyring, tokens } = request;
     const nearest = await index.nearestTemplate({ group: keyring.group, tokens, canTrim: engine.canTrimRestored });
     const bytes = nearest && (await candidates.load(nearest, request));
-    if (nearest === undefined || nearest.source === 'sequence' || bytes === undefined) {
+    if (nearest === undefined || bytes === undefined) {
       return undefined;
     }
     const end = nearest.shared === nearest.tokens ? 'ends there' : 'differs from there on';

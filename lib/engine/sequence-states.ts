@@ -3,7 +3,8 @@ import { HeadstartError } from '../errors.js';
 import type { SequenceState } from '../native/state.js';
 import { isPrefix } from '../tokens.js';
 import type { PrefillChunk } from './reproducible/prefill-log.js';
-import type { Sequence, SequenceCheckpoints, SwappedContents } from './sequence.js';
+import type { Sequence } from './sequence.js';
+import { checkpointsOf, type SequenceCheckpoints, type SwappedContents } from './sequence-contents.js';
 import { StateSizes } from './state-sizes.js';
 import type { StateStore, StoredState } from './state-store.js';
 import type { StateTransfer } from './state-transfers.js';
@@ -230,24 +231,24 @@ export class SequenceStates {
    *   of the previous step, and the checkpoint of the turn stays.
    */
   addCheckpoint(sequence: Sequence, stored: StoredState, beginsTurn: boolean): void {
-    const isOlder = (each: StoredState | undefined) =>
-      each !== undefined && each.tokens.length < stored.tokens.length && isPrefix(each.tokens, stored.tokens);
-    const { turn, step } = sequence.checkpoints;
-    const [newest] = [turn, step].filter(isOlder).sort((a, b) => lengthOf(b) - lengthOf(a));
-    const isStep = !beginsTurn && turn !== undefined && isOlder(turn);
-    this.setCheckpoints(sequence, isStep ? { turn, step: stored } : { turn: stored, step: newest });
+    const { turn } = sequence.checkpoints;
+    const older = checkpointsOf(sequence)
+      .filter(({ tokens }) => tokens.length < stored.tokens.length && isPrefix(tokens, stored.tokens))
+      .sort((a, b) => b.tokens.length - a.tokens.length);
+    const isStep = !beginsTurn && turn !== undefined && older.includes(turn);
+    this.setCheckpoints(sequence, isStep ? { turn, step: stored } : { turn: stored, step: older[0] });
   }
 
   /** Replaces the checkpoints of a sequence. */
   setCheckpoints(sequence: Sequence, checkpoints: SequenceCheckpoints): void {
-    const { turn, step } = sequence.checkpoints;
+    const previous = checkpointsOf(sequence);
     sequence.checkpoints = checkpoints;
-    const current = [checkpoints.turn, checkpoints.step].filter((each) => each !== undefined);
+    const current = checkpointsOf(sequence);
     for (const each of current) {
       this.#owners.get(each)?.add(sequence);
     }
-    for (const each of [turn, step]) {
-      if (each !== undefined && !current.includes(each)) {
+    for (const each of previous) {
+      if (!current.includes(each)) {
         this.release(each, sequence);
       }
     }
@@ -294,10 +295,6 @@ export class SequenceStates {
     this.#owners.set(stored, owners);
     return stored;
   }
-}
-
-function lengthOf(stored: StoredState | undefined): number {
-  return stored?.tokens.length ?? 0;
 }
 
 function ownerOf(sequence: Sequence) {

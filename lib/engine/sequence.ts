@@ -1,7 +1,8 @@
 import type { SequenceState } from '../native/state.js';
 import { isPrefix } from '../tokens.js';
 import type { EngineContext } from './engine-context.js';
-import { type PrefillChunk, PrefillLog } from './reproducible/prefill-log.js';
+import { PrefillLog } from './reproducible/prefill-log.js';
+import { checkpointsOf, type SequenceCheckpoints, type SwappedContents } from './sequence-contents.js';
 import type { StateKind, StoredState } from './state-store.js';
 
 export interface SequenceOptions {
@@ -14,37 +15,6 @@ export interface SequenceOptions {
   kind?: StateKind | undefined;
   /** Called after the engine has evicted the sequence. */
   onEvicted?: (() => void) | undefined;
-}
-
-/** The contents of a sequence that was evicted or copied. */
-export interface SwappedContents {
-  tokens: Int32Array;
-  /** See {@link Sequence.group}. */
-  group: string;
-  /** The batches in which the tokens were decoded; empty if they were not recorded. */
-  chunks: readonly PrefillChunk[];
-  /** The state, if it was captured and fitted into the store. The store may have dropped the state since. */
-  stored: StoredState | undefined;
-  /** Whether the contents were copied from another sequence or from a file. */
-  isCopy: boolean;
-  /** Settles when the capture of the state has ended, successfully or not. */
-  ready: Promise<unknown>;
-}
-
-/**
- * The two checkpoints of a conversation. The chat template decides which one the next turn can continue from. If the
- * template leaves out the reasoning of earlier turns, the next prompt differs from the current one after the message
- * that began the current turn. If the template repeats all steps of a turn, the next prompt also contains the newest
- * tool result.
- */
-export interface SequenceCheckpoints {
-  /** Captured at the message that began the newest turn. */
-  turn?: StoredState | undefined;
-  /**
-   * Captured at the newest tool result of that turn. Before the first result: an older checkpoint, which is used if the
-   * turn is aborted.
-   */
-  step?: StoredState | undefined;
 }
 
 /**
@@ -276,9 +246,7 @@ export class Sequence {
 
   /** The longest partial checkpoint that the sequence can return to and that `accept` accepts. */
   #checkpointAt(accept: (tokens: Int32Array) => boolean): StoredState | undefined {
-    const { turn, step } = this.checkpoints;
-    return [turn, step]
-      .filter((each) => each !== undefined)
+    return checkpointsOf(this)
       .filter(({ isPartial, isDropped }) => isPartial && !isDropped)
       .filter(({ tokens }) => accept(tokens) && isPrefix(tokens, this.tokens))
       .sort((a, b) => b.tokens.length - a.tokens.length)[0];

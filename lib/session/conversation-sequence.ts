@@ -2,6 +2,7 @@ import { PrefixLoader, type PrefixSetup } from '../cache/prefix-loader.js';
 import type { StartReport } from '../cache/start-report.js';
 import type { Decoded } from '../engine/decode-request.js';
 import type { Sequence } from '../engine/sequence.js';
+import { checkpointsOf } from '../engine/sequence-contents.js';
 import type { ContentsCopy } from '../engine/sequence-states.js';
 import { HeadstartError } from '../errors.js';
 import type { ReplySequence, TokenChoice } from '../generate/reply-sequence.js';
@@ -194,8 +195,7 @@ export class ConversationSequence implements ReplySequence {
       states.dropSwapped(this.#sequence); // other adapters computed the contents
     }
     const copy = await (reproducible ?? states).copyOf(this.#sequence, signal);
-    const { turn, step } = this.#sequence.checkpoints;
-    const [stored] = [turn, step].filter((each) => each !== undefined && !each.isPartial && states.store.has(each));
+    const stored = checkpointsOf(this.#sequence).find((each) => !each.isPartial && states.store.has(each));
     return copy === undefined && stored !== undefined
       ? { tokens: stored.tokens, chunks: [], state: stored.state, end: states.store.hold(stored) }
       : copy;
