@@ -15,6 +15,10 @@ export type { CacheOptions } from './cache/cache-options.js';
 export { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from './cache/events.js';
 export type { StartReport } from './cache/start-report.js';
 export type { TemplateCacheStats } from './cache/statistics.js';
+export type { ChatRequest } from './chat/chat.js';
+export type { Completion, CompletionOptions } from './chat/completion.js';
+export type { MessageInput } from './chat/message-input.js';
+export type { SendOptions } from './chat/send-options.js';
 export { type DiagnosticsEvents, subscribeDiagnostics } from './diagnostics/events.js';
 export { type ErrorCode, HeadstartError } from './errors.js';
 export type { ReplyStream } from './generate/reply-stream.js';
@@ -39,11 +43,7 @@ export type {
   UserMessage,
 } from './prompt/messages.js';
 export type { SamplingOptions } from './sampling-options.js';
-export type { ChatRequest } from './session/chat.js';
 export type { CompactionOptions } from './session/compaction/compaction.js';
-export type { Completion, CompletionOptions } from './session/completion.js';
-export type { MessageInput } from './session/message-input.js';
-export type { SendOptions } from './session/send-options.js';
 export { Session } from './session/session.js';
 export type { SessionOptions } from './session/session-options.js';
 export type { McpServerConfig } from './tools/mcp/mcp-config.js';

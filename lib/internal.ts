@@ -23,6 +23,12 @@ export { type StateSource, startReport } from './cache/start-report.js';
 export { StateCopier } from './cache/state-copier.js';
 export { addCounts, NO_COUNTS, StatsCounter } from './cache/statistics.js';
 export { TemplateCache, WARM_OPTIONS } from './cache/template-cache.js';
+export { CHAT_OPTIONS } from './chat/chat.js';
+export { COMPLETION_OPTIONS, type CompletionPart } from './chat/completion.js';
+export { pendingCalls, readHistory, readTurn, type TurnInput } from './chat/conversation.js';
+export { ConversationSequence } from './chat/conversation-sequence.js';
+export type { ConversationMessage } from './chat/message-input.js';
+export { type GenerationOptions, resolveToolOptions, SEND_OPTIONS } from './chat/send-options.js';
 export { type DecodeEvent, type PrefillEvent, publish } from './diagnostics/events.js';
 export { startTelemetry } from './diagnostics/telemetry.js';
 export { type BatchLimits, BatchWriter, fitBatch, planBatch } from './engine/batch.js';
@@ -92,13 +98,7 @@ export {
   SAMPLING_OPTIONS,
   XTC_OPTIONS,
 } from './sampling-options.js';
-export { CHAT_OPTIONS } from './session/chat.js';
 export { COMPACT_OPTIONS, COMPACTION_OPTIONS } from './session/compaction/compaction.js';
-export { COMPLETION_OPTIONS, type CompletionPart } from './session/completion.js';
-export { pendingCalls, readHistory, readTurn, type TurnInput } from './session/conversation.js';
-export { ConversationSequence } from './session/conversation-sequence.js';
-export type { ConversationMessage } from './session/message-input.js';
-export { type GenerationOptions, resolveToolOptions, SEND_OPTIONS } from './session/send-options.js';
 export { SAVE_OPTIONS, SESSION_OPTIONS } from './session/session-options.js';
 export { commonPrefixLength, isPrefix, prefixOfAtLeast, sameTokens } from './tokens.js';
 export { MCP_SERVER_OPTIONS, type McpStdioServer } from './tools/mcp/mcp-config.js';

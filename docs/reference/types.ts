@@ -24,6 +24,17 @@ export type {
   TemplateOptions,
   WarmOptions,
 } from '../../lib/cache/template-cache.js';
+export type { CompletionPart } from '../../lib/chat/completion.js';
+export type { TurnInput } from '../../lib/chat/conversation.js';
+export type {
+  ConversationMessage,
+  MessageText,
+  OpenAiAssistantMessage,
+  OpenAiToolCall,
+  OpenAiToolMessage,
+  SystemMessageInput,
+} from '../../lib/chat/message-input.js';
+export type { GenerationOptions, ToolOptions } from '../../lib/chat/send-options.js';
 export type {
   DecodeEvent,
   PrefillEvent,
@@ -54,17 +65,6 @@ export type {
 } from '../../lib/model/source.js';
 export type { ToolDefinition } from '../../lib/prompt/renderer.js';
 export type { CompactOptions } from '../../lib/session/compaction/compaction.js';
-export type { CompletionPart } from '../../lib/session/completion.js';
-export type { TurnInput } from '../../lib/session/conversation.js';
-export type {
-  ConversationMessage,
-  MessageText,
-  OpenAiAssistantMessage,
-  OpenAiToolCall,
-  OpenAiToolMessage,
-  SystemMessageInput,
-} from '../../lib/session/message-input.js';
-export type { GenerationOptions, ToolOptions } from '../../lib/session/send-options.js';
 export type { SaveOptions } from '../../lib/session/session-options.js';
 export type { McpHttpServer, McpStdioServer } from '../../lib/tools/mcp/mcp-config.js';
 export type { McpPromptMessage } from '../../lib/tools/mcp/mcp-content.js';

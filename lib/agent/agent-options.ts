@@ -1,5 +1,6 @@
 // The options of an agent, in their groups.
 import { CACHE_OPTIONS, type CacheOptions, type ResolvedCacheOptions } from '../cache/cache-options.js';
+import { IN_SEND } from '../chat/send-options.js';
 import { IN_SAMPLING } from '../generate/sampling.js';
 import type { Logger } from '../logger.js';
 import { MODEL_OPTIONS, type ModelConfig, type ParsedModelConfig } from '../model/model-options.js';
@@ -18,7 +19,6 @@ import {
 import type { Place } from '../options.js';
 import { parseOptions } from '../parse-options.js';
 import { SAMPLING_OPTIONS } from '../sampling-options.js';
-import { IN_SEND } from '../session/send-options.js';
 import { IN_CREATE_SESSION, TEMPLATE } from '../session/session-options.js';
 import type { McpServerConfig } from '../tools/mcp/mcp-config.js';
 

@@ -4,6 +4,7 @@ import { throwIfAborted } from '../abort.js';
 import { Adapters } from '../cache/adapters.js';
 import { keyComponents, reproducibleComponent } from '../cache/key.js';
 import { PrefixCache } from '../cache/prefix-cache.js';
+import { type ChatDefaults, type ChatHost, findTemplate } from '../chat/chat-host.js';
 import { Engine } from '../engine/engine.js';
 import { chunkSize } from '../engine/reproducible/reproducibility.js';
 import { RwLock } from '../engine/rw-lock.js';
@@ -20,13 +21,12 @@ import { MessageEnds } from '../prompt/message-end.js';
 import { Renderer } from '../prompt/renderer.js';
 import { Templates } from '../prompt/templates.js';
 import { LLAMA_CPP_SAMPLING, type SamplingOptions } from '../sampling-options.js';
-import { findTemplate, type SessionDefaults, type SessionHost } from '../session/open-session.js';
 import { McpServers } from '../tools/mcp/mcp-servers.js';
 import { ToolSet } from '../tools/tool.js';
 import { type AgentConfig, type ContextSizes, resolveContextSizes } from './agent-config.js';
 
 /** All parts, open. */
-export interface AgentParts extends Omit<SessionHost, 'requireOpen' | 'onOpened' | 'onClosed'> {
+export interface AgentParts extends Omit<ChatHost, 'requireOpen'> {
   adapters: Adapters;
   /** The model's file. */
   path: string;
@@ -84,7 +84,7 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   onOpened(() => model.close()); // also closes the context
   const { renderer, templates } = await openTemplates(model, fingerprint, config);
   const sampling = await defaultSampling(model, generationConfig, config);
-  const defaults: SessionDefaults = { systemPrompt: config.systemPrompt, tools, sampling };
+  const defaults: ChatDefaults = { systemPrompt: config.systemPrompt, tools, sampling };
   if (config.systemPrompt !== undefined || config.tools !== undefined) {
     // The template is rendered while the context is created. The first session reports an error in it.
     const host = { defaults, stableTools, templates, contextSize: Number.POSITIVE_INFINITY, mcp };

@@ -1,25 +1,19 @@
 import { combinedSignal, throwIfAborted } from '../abort.js';
+import { type ChatHost, findTemplate } from '../chat/chat-host.js';
+import { readConversation } from '../chat/conversation.js';
+import type { ConversationSequence } from '../chat/conversation-sequence.js';
+import { resolveToolOptions } from '../chat/send-options.js';
+import { asAborted } from '../chat/turn-errors.js';
 import { HeadstartError } from '../errors.js';
 import { mergeSampling, requireSampling } from '../generate/sampling.js';
 import { definedOptions } from '../options.js';
 import type { ChatMessage } from '../prompt/messages.js';
-import type { TemplateSource } from '../prompt/renderer.js';
-import type { Boundary } from '../prompt/template-boundary.js';
-import type { Templates } from '../prompt/templates.js';
-import { stableToolOrder } from '../prompt/tool-order.js';
-import type { SamplingOptions } from '../sampling-options.js';
-import type { McpServers } from '../tools/mcp/mcp-servers.js';
-import { requireToolChoice, type Tool, ToolSet } from '../tools/tool.js';
-import { readConversation } from './conversation.js';
-import type { ConversationSequence } from './conversation-sequence.js';
+import { requireToolChoice } from '../tools/tool.js';
 import type { OpenSessions } from './open-sessions.js';
 import { readCheckpoint, readSession, type SavedSession } from './persistence/saved-session.js';
 import { savedTools } from './persistence/saved-tools.js';
-import { resolveToolOptions } from './send-options.js';
 import { Session } from './session.js';
 import { checkSessionOptions, RESTORE_OPTIONS, type SessionOptions } from './session-options.js';
-import type { SessionServices } from './session-setup.js';
-import { asAborted } from './turn-errors.js';
 
 /** Copies the options, so that later changes to the caller's objects have no effect. */
 function copyOptions({ signal, ...rest }: SessionOptions): SessionOptions & { signal: AbortSignal } {
@@ -33,23 +27,8 @@ function copyOptions({ signal, ...rest }: SessionOptions): SessionOptions & { si
   };
 }
 
-/** The agent's defaults for sessions. */
-export interface SessionDefaults {
-  systemPrompt: string | undefined;
-  tools: ToolSet;
-  sampling: SamplingOptions;
-}
-
 /** The parts of an agent that are needed to open a session. */
-export interface SessionHost extends SessionServices {
-  templates: Templates;
-  defaults: SessionDefaults;
-  /** Whether the tools of MCP servers are sorted, so that the order of their listings does not change the template. */
-  stableTools: boolean;
-  /** The MCP servers. Every session has their tools. */
-  mcp: McpServers;
-  /** Throws `CLOSED` if the agent was closed. */
-  requireOpen: () => void;
+export interface SessionHost extends ChatHost {
   onOpened: (session: Session, sequence: ConversationSequence) => void;
   onClosed: (session: Session) => void;
 }
@@ -120,41 +99,6 @@ export async function openSession(
     throw error;
   }
   return session;
-}
-
-/**
- * Finds the template of sessions with this system prompt and these tools.
- *
- * @param isRestored whether the options are those of a saved session. The agent's defaults are then not added.
- * @throws HeadstartError `CONTEXT_FULL`, `SCHEMA_INVALID`, and the errors of rendering.
- */
-export async function findTemplate(
-  {
-    defaults,
-    stableTools,
-    templates,
-    contextSize,
-    mcp,
-  }: Pick<SessionHost, 'defaults' | 'stableTools' | 'templates' | 'contextSize' | 'mcp'>,
-  options: { systemPrompt?: string | undefined; tools?: readonly Tool[] | undefined; signal?: AbortSignal | undefined },
-  isRestored = false,
-): Promise<{ source: TemplateSource; tools: ToolSet; boundary: Boundary }> {
-  const ownTools = options.tools === undefined ? defaults.tools : await ToolSet.prepare(options.tools);
-  const tools = isRestored ? ownTools : await mcp.extend(ownTools, options.signal);
-  const { definitions } = tools;
-  const source: TemplateSource = {
-    systemPrompt: options.systemPrompt ?? (isRestored ? undefined : defaults.systemPrompt),
-    tools: stableTools ? stableToolOrder(definitions) : definitions,
-  };
-  const boundary = await templates.find(source);
-  if (boundary.tokens.length >= contextSize) {
-    throw new HeadstartError(
-      'CONTEXT_FULL',
-      `The template has ${boundary.tokens.length} tokens and leaves no space for messages in a context of ` +
-        `${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
-    );
-  }
-  return { source, tools, boundary };
 }
 
 /**

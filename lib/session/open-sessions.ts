@@ -1,4 +1,4 @@
-import type { ConversationSequence } from './conversation-sequence.js';
+import type { ConversationSequence } from '../chat/conversation-sequence.js';
 import type { Session } from './session.js';
 
 /**

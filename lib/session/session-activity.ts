@@ -1,7 +1,7 @@
 import { eitherSignal } from '../abort.js';
+import type { ConversationSequence } from '../chat/conversation-sequence.js';
+import type { TurnLock } from '../chat/turn-lock.js';
 import { HeadstartError } from '../errors.js';
-import type { ConversationSequence } from './conversation-sequence.js';
-import type { TurnLock } from './turn-lock.js';
 
 /**
  * Makes sure that a session runs only one activity at a time (a turn, fork, save or compaction). Aborts the activity

@@ -1,5 +1,7 @@
 // The options of a session. If a program passes an option of another call, the error names that call.
 import { CACHE } from '../cache/cache-options.js';
+import type { ConversationMessage } from '../chat/message-input.js';
+import { IN_SEND, TOOL_CALLS } from '../chat/send-options.js';
 import { IN_SAMPLING } from '../generate/sampling.js';
 import { MODEL } from '../model/model-options.js';
 import {
@@ -19,8 +21,6 @@ import { checkedOptions } from '../parse-options.js';
 import { SAMPLING_OPTIONS } from '../sampling-options.js';
 import { checkTools, type Tool } from '../tools/tool.js';
 import { COMPACTION_OPTIONS } from './compaction/compaction.js';
-import type { ConversationMessage } from './message-input.js';
-import { IN_SEND, TOOL_CALLS } from './send-options.js';
 
 /** The options that make up the template. An agent has them too, as defaults for its sessions. */
 export const TEMPLATE = {

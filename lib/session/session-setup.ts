@@ -1,29 +1,12 @@
-import type { PrefixCache } from '../cache/prefix-cache.js';
-import type { Engine } from '../engine/engine.js';
-import type { RwLock } from '../engine/rw-lock.js';
-import type { Model } from '../native/model.js';
-import type { MessageEnds } from '../prompt/message-end.js';
+import type { ConversationSequence } from '../chat/conversation-sequence.js';
+import type { ToolOptions } from '../chat/send-options.js';
 import type { ChatMessage } from '../prompt/messages.js';
-import type { Renderer, TemplateSource } from '../prompt/renderer.js';
+import type { TemplateSource } from '../prompt/renderer.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import type { ToolSet } from '../tools/tool.js';
 import type { CompactionOptions } from './compaction/compaction.js';
-import type { ConversationSequence } from './conversation-sequence.js';
 import type { SavedOptions } from './persistence/saved-options.js';
-import type { ToolOptions } from './send-options.js';
 import type { Session } from './session.js';
-
-/** The services that all sessions of an agent share. */
-export interface SessionServices {
-  model: Model;
-  engine: Engine;
-  cache: PrefixCache;
-  renderer: Renderer;
-  messageEnds: MessageEnds;
-  contextSize: number;
-  /** Turns and session starts hold the read lock. A change of adapters holds the write lock. */
-  lock: RwLock;
-}
 
 /** How one session is set up. */
 export interface SessionSetup {

@@ -1,6 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { eitherSignal, throwIfAborted } from '../abort.js';
 import { type StartReport, startReport } from '../cache/start-report.js';
+import type { ChatServices } from '../chat/chat-host.js';
+import { pendingCalls, type TurnInput } from '../chat/conversation.js';
+import { ConversationSequence } from '../chat/conversation-sequence.js';
+import type { SendOptions } from '../chat/send-options.js';
+import { Turn } from '../chat/turn.js';
+import { asAborted, type TimeLimit, withUsage } from '../chat/turn-errors.js';
+import { TurnEvents } from '../chat/turn-events.js';
+import { TurnLock } from '../chat/turn-lock.js';
+import { type CheckedTurn, readRequest } from '../chat/turn-request.js';
 import { publish } from '../diagnostics/events.js';
 import type { ContentsCopy } from '../engine/sequence-states.js';
 import { HeadstartError } from '../errors.js';
@@ -14,20 +23,13 @@ import type { SamplingOptions } from '../sampling-options.js';
 import { isPrefix } from '../tokens.js';
 import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
 import type { ToolSession } from '../tools/tool.js';
+import { AutomaticCompaction } from './compaction/automatic-compaction.js';
 import { COMPACT_OPTIONS, type CompactionOptions, type CompactOptions, compact } from './compaction/compaction.js';
-import { pendingCalls, type TurnInput } from './conversation.js';
-import { ConversationSequence } from './conversation-sequence.js';
 import { requirePath, requireReplaceable, saveSession } from './persistence/saved-session.js';
-import type { SendOptions } from './send-options.js';
 import { SessionActivity } from './session-activity.js';
 import { SAVE_OPTIONS, type SaveOptions } from './session-options.js';
-import type { SessionServices, SessionSetup } from './session-setup.js';
+import type { SessionSetup } from './session-setup.js';
 import { sharedPrefix } from './shared-prefix.js';
-import { Turn } from './turn.js';
-import { asAborted, type TimeLimit, withUsage } from './turn-errors.js';
-import { TurnEvents } from './turn-events.js';
-import { TurnLock } from './turn-lock.js';
-import { type CheckedTurn, readRequest } from './turn-request.js';
 
 /**
  * A conversation. Each turn runs in a sequence of the KV cache. An idle session may lose its sequence to another
@@ -37,7 +39,7 @@ import { type CheckedTurn, readRequest } from './turn-request.js';
 export class Session implements ToolSession {
   /** The unique id of the session. A restored session keeps its id. A fork has a new id. */
   readonly id: string;
-  readonly #services: SessionServices;
+  readonly #services: ChatServices;
   readonly #setup: SessionSetup;
   readonly #sequence: ConversationSequence;
   readonly #turnLock: TurnLock;
@@ -48,7 +50,7 @@ export class Session implements ToolSession {
   #rollBack: (() => Promise<void>) | undefined;
   #hasMismatch = false;
 
-  private constructor(services: SessionServices, setup: SessionSetup) {
+  private constructor(services: ChatServices, setup: SessionSetup) {
     this.id = setup.id ?? randomUUID();
     this.#services = services;
     this.#setup = setup;
@@ -64,7 +66,7 @@ export class Session implements ToolSession {
   }
 
   /** @internal @param startedAt the time of the caller's request for the session, as `performance.now()` */
-  static async start(services: SessionServices, setup: SessionSetup, startedAt: number): Promise<Session> {
+  static async start(services: ChatServices, setup: SessionSetup, startedAt: number): Promise<Session> {
     const session = new Session(services, setup);
     try {
       session.#report = await session.#sequence.start(setup.signal);
@@ -333,17 +335,17 @@ export class Session implements ToolSession {
     throwIfAborted(request.signal);
     const format: PreparedFormat | undefined = await prepareFormat(options.responseFormat);
     const { model, renderer, messageEnds, contextSize } = this.#services;
+    const { source, compaction } = this.#setup;
+    const shared = { model, renderer, contextSize, source, sequence: this.#sequence };
+    const { sampling, toolRun } = request;
     return new Turn(
       {
-        model,
-        renderer,
+        ...shared,
         messageEnds,
-        contextSize,
-        source: this.#setup.source,
-        sequence: this.#sequence,
         lock: this.#turnLock,
         queue,
-        compaction: this.#setup.compaction,
+        compaction:
+          compaction && new AutomaticCompaction({ ...shared, sampling, options: compaction, signal: toolRun.signal }),
         onPrompt: (prompt) => this.#checkTemplate(prompt),
       },
       { ...request, format },

@@ -1,8 +1,8 @@
+import { pendingCalls } from '../chat/conversation.js';
 import type { ChatMessage } from '../prompt/messages.js';
 import type { Renderer, TemplateSource } from '../prompt/renderer.js';
 import { PROBES } from '../prompt/template-boundary.js';
 import { commonPrefixLength } from '../tokens.js';
-import { pendingCalls } from './conversation.js';
 
 /**
  * Returns the tokens with which the next prompt of a conversation begins, whatever the next message is. These tokens

@@ -14,6 +14,7 @@ const LAYERS = [
   'index.ts',
   'agent/',
   'session/',
+  'chat/',
   'generate/',
   'tools/',
   'cache/',

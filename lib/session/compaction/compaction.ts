@@ -1,5 +1,6 @@
 import { throwIfAborted } from '../../abort.js';
-import type { CompactionReport } from '../../generate/stream-parts.js';
+import { pendingCalls } from '../../chat/conversation.js';
+import type { Compacted } from '../../chat/turn.js';
 import {
   abortSignal,
   type Group,
@@ -11,7 +12,6 @@ import {
   text,
 } from '../../option-types.js';
 import type { ChatMessage } from '../../prompt/messages.js';
-import { pendingCalls } from '../conversation.js';
 import { type Cut, cutsDuringTurn, cutTurns, turnsOf } from './cut.js';
 import { type SummaryJob, summarize } from './summary.js';
 
@@ -59,12 +59,6 @@ export const COMPACT_OPTIONS: Group<CompactOptions, unknown> = group(COMPACT);
 /** The inputs of a compaction. */
 export interface CompactionJob extends Omit<SummaryJob, 'request' | 'maxTokens'> {
   options: CompactionOptions;
-}
-
-/** A shortened conversation. */
-export interface Compacted {
-  messages: readonly ChatMessage[];
-  report: CompactionReport;
 }
 
 /** Whether a prompt of `promptTokens` tokens exceeds the threshold. */

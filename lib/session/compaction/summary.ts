@@ -1,5 +1,6 @@
 // Lets the model summarize the older part of a conversation.
 import { throwIfAborted } from '../../abort.js';
+import type { ConversationSequence } from '../../chat/conversation-sequence.js';
 import { HeadstartError } from '../../errors.js';
 import { Generation } from '../../generate/generation.js';
 import { ReplyReader } from '../../generate/reply-reader.js';
@@ -8,7 +9,6 @@ import type { Model } from '../../native/model.js';
 import { beginningOf, type ChatMessage, type ToolCall } from '../../prompt/messages.js';
 import type { Prompt, Renderer, TemplateSource } from '../../prompt/renderer.js';
 import type { SamplingOptions } from '../../sampling-options.js';
-import type { ConversationSequence } from '../conversation-sequence.js';
 import type { Cut } from './cut.js';
 
 /** The inputs of a summary. */

@@ -1,6 +1,6 @@
 // The options of a session that are saved to a file. `onToolCall` is not saved, because it is a function. `tenant` is
 // not saved, because the program must decide to which tenant a restored session belongs.
-import { TOOL_CALLS } from '../send-options.js';
+import { TOOL_CALLS } from '../../chat/send-options.js';
 import type { SessionOptions } from '../session-options.js';
 
 export type SavedOptions = Pick<

@@ -2,6 +2,8 @@
 // receives the KV state.
 import { createHash, randomUUID } from 'node:crypto';
 import { lstat, open, rm, stat } from 'node:fs/promises';
+import { readHistory } from '../../chat/conversation.js';
+import type { MessageInput } from '../../chat/message-input.js';
 import type { ContentsCopy } from '../../engine/sequence-states.js';
 import { HeadstartError } from '../../errors.js';
 import { replaceFile, replaceText } from '../../files.js';
@@ -10,8 +12,6 @@ import { describe } from '../../options.js';
 import type { ChatMessage } from '../../prompt/messages.js';
 import type { ToolDefinition } from '../../prompt/renderer.js';
 import { checkTools } from '../../tools/tool.js';
-import { readHistory } from '../conversation.js';
-import type { MessageInput } from '../message-input.js';
 import { optionsToSave, type SavedOptions, savedOptions } from './saved-options.js';
 
 const FORMAT = 'llama-headstart-session-1';

@@ -12,10 +12,10 @@ import type { TemplateSource } from '../prompt/renderer.js';
 import type { Boundary } from '../prompt/template-boundary.js';
 import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
 import { checkTools, type Tool } from '../tools/tool.js';
+import { type ChatHost, findTemplate } from './chat-host.js';
 import { readConversation } from './conversation.js';
 import { ConversationSequence } from './conversation-sequence.js';
 import { type ConversationMessage, invalidMessage } from './message-input.js';
-import { findTemplate, type SessionHost } from './open-session.js';
 import { resolveGeneration, SEND, type SendOptions } from './send-options.js';
 import { Turn, type TurnRequest } from './turn.js';
 import { requestError } from './turn-errors.js';
@@ -56,7 +56,7 @@ export const CHAT_OPTIONS = group(CHAT);
  * @throws HeadstartError as `AgentServer.chat`.
  */
 export function chat<S extends Schema>(
-  host: SessionHost,
+  host: ChatHost,
   request: ChatRequest<S>,
   closing: AbortSignal,
 ): ReplyStream<StreamPart, Reply<SchemaValue<S>>> {
@@ -67,7 +67,7 @@ export function chat<S extends Schema>(
 }
 
 async function answer(
-  host: SessionHost,
+  host: ChatHost,
   request: ChatRequest,
   closing: AbortSignal,
   queue: PartQueue<StreamPart>,
@@ -120,7 +120,7 @@ function readChat(input: readonly ConversationMessage[]): {
 }
 
 async function runTurn(
-  host: SessionHost,
+  host: ChatHost,
   { tenant }: ChatRequest,
   { source, boundary }: { source: TemplateSource; boundary: Boundary },
   request: TurnRequest,

@@ -4,7 +4,7 @@ import type { CheckpointPlace } from '../generate/generation.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import type { StreamEnd } from '../generate/reply-stream.js';
 import { asMessages, type PreparedFormat, type Rejected } from '../generate/response-format.js';
-import type { FinishPart, Reply, StreamPart, ToolResult } from '../generate/stream-parts.js';
+import type { CompactionReport, FinishPart, Reply, StreamPart, ToolResult } from '../generate/stream-parts.js';
 import { CallIds } from '../generate/tool-calls.js';
 import type { FinishedCall } from '../generate/tool-input.js';
 import type { UsageCounter } from '../generate/usage-counter.js';
@@ -15,12 +15,27 @@ import type { Prompt, Renderer, TemplateSource } from '../prompt/renderer.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../tools/run-calls.js';
 import type { ToolChoice } from '../tools/tool.js';
-import { type Compacted, type CompactionOptions, compactDuringTurn, needsCompaction } from './compaction/compaction.js';
 import type { ConversationSequence } from './conversation-sequence.js';
 import type { ResolvedGeneration } from './send-options.js';
 import { type FinishedReply, StepReply } from './step-reply.js';
 import { contextFull } from './turn-errors.js';
 import type { TurnLock } from './turn-lock.js';
+
+/** A shortened conversation. */
+export interface Compacted {
+  messages: readonly ChatMessage[];
+  report: CompactionReport;
+}
+
+/** Shortens the conversation of a turn if its prompt fills too much of the context. */
+export interface TurnCompaction {
+  /**
+   * @param promptTokens the length of the conversation's prompt
+   * @returns undefined if the conversation stays as it is
+   * @throws HeadstartError the errors of a summary, if the prompt does not fit into the context without it.
+   */
+  shorten(conversation: readonly ChatMessage[], promptTokens: number): Promise<Compacted | undefined>;
+}
 
 export interface TurnServices {
   model: Model;
@@ -31,8 +46,8 @@ export interface TurnServices {
   queue: PartQueue<StreamPart>;
   contextSize: number;
   source: TemplateSource;
-  /** The options of compaction. If undefined, the turn never shortens the conversation. */
-  compaction: CompactionOptions | undefined;
+  /** Shortens long conversations. If undefined, the turn never shortens the conversation. */
+  compaction: TurnCompaction | undefined;
   /** Called with the first prompt of the turn, before anything is decoded. */
   onPrompt: (prompt: Int32Array) => void;
 }
@@ -65,8 +80,6 @@ export class Turn {
   readonly #request: TurnRequest;
   readonly #toolCalls: ToolCall[] = [];
   readonly #toolResults: ToolResult[] = [];
-  /** Whether the model failed to write a summary. The model would most likely fail again at the next step. */
-  #hasNoSummary = false;
   /**
    * Replies that `format` did not allow. These replies are part of this turn's prompts, but not of the conversation.
    */
@@ -174,38 +187,14 @@ export class Turn {
 
   /** Renders the prompt of a step. If the prompt fills too much of the context, compacts the conversation first. */
   async #fittingPrompt(index: number): Promise<Prompt> {
-    const { compaction, contextSize } = this.#services;
     const prompt = await this.#prompt(index);
-    if (compaction === undefined || !needsCompaction(prompt.tokens.length, contextSize, compaction)) {
-      return prompt;
-    }
-    const fits = prompt.tokens.length < contextSize;
-    const compacted = fits && this.#hasNoSummary ? undefined : await this.#compact(compaction, fits);
+    const compacted = await this.#services.compaction?.shorten(this.#conversation, prompt.tokens.length);
     if (compacted === undefined) {
       return prompt;
     }
     this.#conversation = [...compacted.messages];
     await this.#emit([{ type: 'compaction', ...compacted.report }]);
     return this.#prompt(index);
-  }
-
-  /**
-   * @param fits whether the prompt fits without compaction. If it fits, the turn continues even if the model writes no
-   *   summary.
-   */
-  async #compact(options: CompactionOptions, fits: boolean): Promise<Compacted | undefined> {
-    const { sampling, toolRun } = this.#request;
-    const { signal } = toolRun; // fires at the deadline of the reply, which also limits the summary
-    try {
-      return await compactDuringTurn({ ...this.#services, sampling, options, signal }, this.#conversation);
-    } catch (error) {
-      if (fits && HeadstartError.isInstance(error) && NO_SUMMARY.has(error.code)) {
-        this.#services.sequence.afterFailure();
-        this.#hasNoSummary = true;
-        return undefined;
-      }
-      throw error;
-    }
   }
 
   #prompt(index: number): Promise<Prompt> {
@@ -335,9 +324,6 @@ export class Turn {
 
 /** Seeds are smaller than this number, because llama.cpp takes the number itself as a request for a random seed. */
 const MAX_SEED = 4_294_967_295;
-
-/** Codes of summary errors after which the turn can continue if its prompt fits. */
-const NO_SUMMARY: ReadonlySet<string> = new Set(['REPLY_INVALID', 'CONTEXT_FULL']);
 
 function callParts(calls: readonly FinishedCall[]): StreamPart[] {
   return calls.flatMap(({ call, parts }) => [...parts, { type: 'tool-call' as const, ...call }]);

@@ -9,9 +9,9 @@ import { UsageCounter } from '../generate/usage-counter.js';
 import { boolean, group, type OptionsOf } from '../option-types.js';
 import { describe } from '../options.js';
 import type { SamplingOptions } from '../sampling-options.js';
+import type { ChatServices } from './chat-host.js';
 import { ConversationSequence } from './conversation-sequence.js';
 import { GENERATION, type ResolvedGeneration, resolveGeneration } from './send-options.js';
-import type { SessionServices } from './session-setup.js';
 import { requestError } from './turn-errors.js';
 import { TurnLock } from './turn-lock.js';
 
@@ -51,7 +51,7 @@ export type CompletionPart =
  * @throws HeadstartError as `AgentServer.streamComplete`.
  */
 export function streamComplete(
-  services: SessionServices,
+  services: ChatServices,
   defaults: SamplingOptions,
   prompt: string,
   options: CompletionOptions,
@@ -92,7 +92,7 @@ interface CompletionRun extends ResolvedGeneration {
 }
 
 async function run(
-  services: SessionServices,
+  services: ChatServices,
   request: CompletionRun,
   queue: PartQueue<CompletionPart>,
 ): Promise<StreamEnd<CompletionPart, Completion>> {
@@ -138,7 +138,7 @@ async function run(
 }
 
 async function promptTokens(
-  { model, renderer, contextSize }: SessionServices,
+  { model, renderer, contextSize }: ChatServices,
   prompt: string,
   parseSpecial: boolean,
 ): Promise<Int32Array> {

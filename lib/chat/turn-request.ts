@@ -4,7 +4,8 @@ import { combinedSignal, eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import { mergeSampling } from '../generate/sampling.js';
 import { UsageCounter } from '../generate/usage-counter.js';
-import { requireToolChoice, type ToolSession } from '../tools/tool.js';
+import type { SamplingOptions } from '../sampling-options.js';
+import { requireToolChoice, type ToolSession, type ToolSet } from '../tools/tool.js';
 import { readTurn, type TurnInput } from './conversation.js';
 import {
   resolveGeneration,
@@ -13,12 +14,18 @@ import {
   type SendOptions,
   type ToolOptions,
 } from './send-options.js';
-import type { SessionSetup } from './session-setup.js';
 import type { TurnRequest } from './turn.js';
 import { newTurnId } from './turn-events.js';
 
 /** A turn with checked options. Its `responseFormat` is prepared when the turn begins. */
 export type CheckedTurn = Omit<TurnRequest, 'format'>;
+
+/** The options that all turns of a session share. */
+export interface TurnDefaults {
+  tools: ToolSet;
+  sampling: SamplingOptions;
+  options: ToolOptions;
+}
 
 interface TurnArguments {
   message: TurnInput;
@@ -30,7 +37,7 @@ interface TurnArguments {
 /** @throws HeadstartError `INVALID_ARGUMENT`. */
 export function readRequest(
   session: ToolSession,
-  setup: SessionSetup,
+  setup: TurnDefaults,
   contextSize: number,
   { message, options, signals }: TurnArguments,
 ): CheckedTurn {

@@ -1,0 +1,86 @@
+import type { PrefixCache } from '../cache/prefix-cache.js';
+import type { Engine } from '../engine/engine.js';
+import type { RwLock } from '../engine/rw-lock.js';
+import { HeadstartError } from '../errors.js';
+import type { Model } from '../native/model.js';
+import type { MessageEnds } from '../prompt/message-end.js';
+import type { Renderer, TemplateSource } from '../prompt/renderer.js';
+import type { Boundary } from '../prompt/template-boundary.js';
+import type { Templates } from '../prompt/templates.js';
+import { stableToolOrder } from '../prompt/tool-order.js';
+import type { SamplingOptions } from '../sampling-options.js';
+import type { McpServers } from '../tools/mcp/mcp-servers.js';
+import { type Tool, ToolSet } from '../tools/tool.js';
+
+/** The services that all requests and sessions of an agent share. */
+export interface ChatServices {
+  model: Model;
+  engine: Engine;
+  cache: PrefixCache;
+  renderer: Renderer;
+  messageEnds: MessageEnds;
+  contextSize: number;
+  /** Turns and session starts hold the read lock. A change of adapters holds the write lock. */
+  lock: RwLock;
+}
+
+/** The agent's defaults for requests and sessions. */
+export interface ChatDefaults {
+  systemPrompt: string | undefined;
+  tools: ToolSet;
+  sampling: SamplingOptions;
+}
+
+/** The parts of an agent that are needed to answer a request. */
+export interface ChatHost extends ChatServices {
+  templates: Templates;
+  defaults: ChatDefaults;
+  /** Whether the tools of MCP servers are sorted, so that the order of their listings does not change the template. */
+  stableTools: boolean;
+  /** The MCP servers. Every request and session has their tools. */
+  mcp: McpServers;
+  /** Throws `CLOSED` if the agent was closed. */
+  requireOpen: () => void;
+}
+
+/** A system prompt and tools, with the tokens that all their prompts begin with. */
+export interface FoundTemplate {
+  source: TemplateSource;
+  tools: ToolSet;
+  boundary: Boundary;
+}
+
+/**
+ * Finds the template of conversations with this system prompt and these tools.
+ *
+ * @param isRestored whether the options are those of a saved session. The agent's defaults are then not added.
+ * @throws HeadstartError `CONTEXT_FULL`, `SCHEMA_INVALID`, and the errors of rendering.
+ */
+export async function findTemplate(
+  {
+    defaults,
+    stableTools,
+    templates,
+    contextSize,
+    mcp,
+  }: Pick<ChatHost, 'defaults' | 'stableTools' | 'templates' | 'contextSize' | 'mcp'>,
+  options: { systemPrompt?: string | undefined; tools?: readonly Tool[] | undefined; signal?: AbortSignal | undefined },
+  isRestored = false,
+): Promise<FoundTemplate> {
+  const ownTools = options.tools === undefined ? defaults.tools : await ToolSet.prepare(options.tools);
+  const tools = isRestored ? ownTools : await mcp.extend(ownTools, options.signal);
+  const { definitions } = tools;
+  const source: TemplateSource = {
+    systemPrompt: options.systemPrompt ?? (isRestored ? undefined : defaults.systemPrompt),
+    tools: stableTools ? stableToolOrder(definitions) : definitions,
+  };
+  const boundary = await templates.find(source);
+  if (boundary.tokens.length >= contextSize) {
+    throw new HeadstartError(
+      'CONTEXT_FULL',
+      `The template has ${boundary.tokens.length} tokens and leaves no space for messages in a context of ` +
+        `${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
+    );
+  }
+  return { source, tools, boundary };
+}
