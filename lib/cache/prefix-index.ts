@@ -50,6 +50,8 @@ export interface PrefixQuery {
   canTrim: boolean;
   /** Whether only the own states of the sequence to load into are candidates. @default false */
   ownOnly?: boolean | undefined;
+  /** Of candidates that share equally many tokens, one with this affinity is preferred. @default no preference */
+  affinity?: string | undefined;
 }
 
 export interface PrefixIndexParts {
@@ -105,34 +107,35 @@ export class PrefixIndex {
    * @param baseline number of tokens that the sequence can get without a candidate
    */
   longest(query: PrefixQuery, sequence: Sequence, baseline: number): ConversationCandidate | undefined {
-    let longest: ConversationCandidate | undefined;
+    let longest: (Holder & { shared: number }) | undefined;
     for (const holder of this.#holders(query, sequence)) {
-      const minimum = Math.max(baseline + Math.ceil(holder.minimumGain), (longest?.shared ?? 0) + 1);
+      const minimum = Math.max(baseline + Math.ceil(holder.minimumGain), minimumAfter(longest, holder, query));
       const shared = holder.trimmableLength(prefixOfAtLeast(minimum, holder.tokens, query.tokens));
       if (shared >= minimum) {
-        longest = { ...holder.candidate, shared, tokens: holder.tokens.length };
+        longest = { ...holder, shared };
       }
     }
-    return longest;
+    return longest && { ...longest.candidate, shared: longest.shared, tokens: longest.tokens.length };
   }
 
   /**
    * The idle sequence that shares the longest prefix with a prompt. Undefined if no sequence shares at least
    * {@link MIN_SHARED_TOKENS} more tokens than `baseline`.
    */
-  longestIdle({ group, tokens, ownOnly = false }: PrefixQuery, baseline: number): Sequence | undefined {
-    let longest: Sequence | undefined;
-    let minimum = baseline + MIN_SHARED_TOKENS;
+  longestIdle(query: PrefixQuery, baseline: number): Sequence | undefined {
+    const { group, tokens, ownOnly = false } = query;
+    let longest: { sequence: Sequence; affinity: string | undefined; shared: number } | undefined;
     for (const sequence of ownOnly ? [] : this.#parts.engine.sessions.leased) {
       if (!sequence.busy && sequence.group === group) {
+        const { affinity } = sequence;
+        const minimum = Math.max(baseline + MIN_SHARED_TOKENS, minimumAfter(longest, sequence, query));
         const shared = sequence.trimmableLength(prefixOfAtLeast(minimum, sequence.tokens, tokens));
         if (shared >= minimum) {
-          longest = sequence;
-          minimum = shared + 1;
+          longest = { sequence, affinity, shared };
         }
       }
     }
-    return longest;
+    return longest?.sequence;
   }
 
   /** The sequences and states of a query's group that hold tokens of conversations. */
@@ -163,8 +166,25 @@ export class PrefixIndex {
   }
 }
 
+/**
+ * How many tokens the next candidate must share to be better than `longest`. If both share equally many, only the
+ * query's affinity makes the next one better.
+ */
+function minimumAfter(
+  longest: { affinity: string | undefined; shared: number } | undefined,
+  next: { affinity: string | undefined },
+  { affinity }: PrefixQuery,
+): number {
+  if (longest === undefined) {
+    return 1;
+  }
+  const isPreferred = affinity !== undefined && next.affinity === affinity && longest.affinity !== affinity;
+  return longest.shared + (isPreferred ? 0 : 1);
+}
+
 /** Holds tokens that a prompt may reuse. */
 interface Holder {
+  affinity: string | undefined;
   candidate: { source: 'sequence'; sequence: Sequence } | { source: 'memory'; stored: StoredState };
   tokens: Int32Array;
   /** How many tokens a copy must save, so that it is faster than decoding them. */
@@ -175,6 +195,7 @@ interface Holder {
 
 function sequenceHolder(sequence: Sequence, minimumGain: number): Holder {
   return {
+    affinity: sequence.affinity,
     candidate: { source: 'sequence', sequence },
     tokens: sequence.tokens,
     minimumGain,
@@ -185,6 +206,7 @@ function sequenceHolder(sequence: Sequence, minimumGain: number): Holder {
 function stateHolder(stored: StoredState, canTrim: boolean, minimumGain: number): Holder {
   const { tokens } = stored;
   return {
+    affinity: stored.affinity,
     candidate: { source: 'memory', stored },
     tokens,
     minimumGain,
@@ -199,6 +221,7 @@ function swappedHolder(stored: StoredState, sequence: Sequence, states: StateSto
     .filter((each) => each.isPartial && states.has(each) && isPrefix(each.tokens, tokens))
     .map((each) => each.tokens.length);
   return {
+    affinity: stored.affinity,
     candidate: { source: 'memory', stored },
     tokens,
     minimumGain: 1,

@@ -24,6 +24,8 @@ export interface PrefixSetup {
   useCache: boolean;
   /** Only cache entries of this tenant are used. */
   tenant?: string | undefined;
+  /** See `Sequence.affinity`. */
+  affinity?: string | undefined;
   /** Token counts at which the template's prefill is split, so that its prefixes can be kept. */
   breakpoints?: readonly number[] | undefined;
 }
@@ -118,8 +120,8 @@ export class PrefixLoader {
   }
 
   #queryFor(tokens: Int32Array): PrefixQuery {
-    const { engine, useCache } = this.#setup;
-    return { group: this.#sequence.group, tokens, canTrim: engine.canTrimRestored, ownOnly: !useCache };
+    const { engine, useCache, affinity } = this.#setup;
+    return { group: this.#sequence.group, tokens, canTrim: engine.canTrimRestored, ownOnly: !useCache, affinity };
   }
 
   async #load(prompt: Int32Array, signal: AbortSignal): Promise<number> {

@@ -37,6 +37,11 @@ const CHAT = {
   tools: checked<readonly Tool[]>(checkTools, 'an array of tools').optional(),
   /** The tenant of the request. Different tenants never share cached tokens. @default none */
   tenant: text().optional(),
+  /**
+   * The client's name for the conversation, for example a session id or a cache key. If several earlier conversations
+   * of the tenant share equally many tokens with the prompt, the request continues the one with this name. @default none
+   */
+  affinity: text().optional(),
 };
 
 /** One request with its whole conversation. */
@@ -121,7 +126,7 @@ function readChat(input: readonly ConversationMessage[]): {
 
 async function runTurn(
   host: ChatHost,
-  { tenant }: ChatRequest,
+  { tenant, affinity }: ChatRequest,
   { source, boundary }: { source: TemplateSource; boundary: Boundary },
   request: TurnRequest,
   { queue, events }: { queue: PartQueue<StreamPart>; events: TurnEvents },
@@ -135,6 +140,7 @@ async function runTurn(
     templateReason,
     breakpoints,
     tenant,
+    affinity,
     useCache: true,
     kind: 'request' as const,
   };

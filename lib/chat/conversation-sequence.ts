@@ -21,7 +21,8 @@ export class ConversationSequence implements ReplySequence {
 
   constructor(setup: PrefixSetup) {
     this.#setup = setup;
-    this.#sequence = setup.engine.createSequence({ templateLength: setup.template.length, kind: setup.kind });
+    const { engine, template, kind, affinity } = setup;
+    this.#sequence = engine.createSequence({ templateLength: template.length, kind, affinity });
     this.#prefixLoader = new PrefixLoader(setup, this.#sequence);
   }
 

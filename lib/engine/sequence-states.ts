@@ -287,8 +287,9 @@ export class SequenceStates {
   ): StoredState | undefined {
     const owners = new Set([sequence]);
     const inProgress = () => [...owners].some((owner) => owner.inProgress);
+    const { kind, affinity } = sequence;
     const { isPartial } = state;
-    const stored: StoredState = { kind: sequence.kind, ...contents, state, isPartial, inProgress };
+    const stored: StoredState = { kind, affinity, ...contents, state, isPartial, inProgress };
     if (!this.store.put(stored, transfer)) {
       return undefined;
     }

@@ -13,6 +13,8 @@ export interface SequenceOptions {
   templateLength?: number | undefined;
   /** How long the tokens are worth keeping. @default 'conversation' */
   kind?: StateKind | undefined;
+  /** The client's name for the conversation, unique within the tenant. @default none */
+  affinity?: string | undefined;
   /** Called after the engine has evicted the sequence. */
   onEvicted?: (() => void) | undefined;
 }
@@ -27,6 +29,8 @@ export interface SequenceOptions {
 export class Sequence {
   /** Number of tokens at the start that a template provides. */
   readonly templateLength: number;
+  /** The client's name for the conversation. Names of different key groups are unrelated. */
+  readonly affinity: string | undefined;
   /** The key group of the tokens: see `groupOf`. Tokens of one group are never used for another. Set it while empty. */
   group = '';
   /** How long the tokens are worth keeping: see {@link StateKind}. */
@@ -65,9 +69,11 @@ export class Sequence {
   /** Tokens in front of this position have no cell in a sliding-window cache: see `#cellsInWindow`. */
   #windowStart = 0;
 
-  constructor(context: EngineContext, { templateLength = 0, kind = 'conversation', onEvicted }: SequenceOptions = {}) {
+  constructor(context: EngineContext, options: SequenceOptions = {}) {
+    const { templateLength = 0, kind = 'conversation', affinity, onEvicted } = options;
     this.#context = context;
     this.templateLength = templateLength;
+    this.affinity = affinity;
     this.kind = kind;
     this.#onEvicted = onEvicted;
     this.log = context.keepsPrefillLog ? new PrefillLog() : undefined;

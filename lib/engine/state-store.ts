@@ -25,6 +25,8 @@ export interface StoredState extends StateOwner {
   readonly tokens: Int32Array;
   /** States of one group are never used for another: see `groupOf`. */
   readonly group: string;
+  /** See `Sequence.affinity`. */
+  readonly affinity?: string | undefined;
   /**
    * Whether the state holds only the part that cannot be trimmed: see {@link SequenceState.isPartial}. @default false
    */
