@@ -158,18 +158,21 @@ describe('the schema for the grammar', () => {
       { enum: [{ $ref: '#' }, { pattern: '\\d' }] },
       { enum: [{ $ref: '#' }, { pattern: '\\d' }] },
     ],
-  ])('%s', (_, schema, expected) => {
+  ])('%s', async (_, schema, expected) => {
     const before = JSON.stringify(schema);
-    expect(convert(schema)).toEqual(expected);
+    expect(await convert(schema)).toEqual(expected);
     expect(JSON.stringify(schema)).toBe(before);
   });
 
-  it('follows references in every notation, and names their targets', () => {
+  it('follows references in every notation, and names their targets', async () => {
     const properties = Object.fromEntries(
       ['#/$defs/a~1b', '#/$defs/c~0d', '#/$defs/e%20f', '#'].map(($ref, index) => [`p${index}`, { $ref }]),
     );
     const $defs = { 'a/b': { type: 'null' }, 'c~d': { type: 'boolean' }, 'e f': NUMBERS };
-    const converted = convert({ properties, $defs }) as { properties: Record<string, { $ref: string }>; $defs: object };
+    const converted = (await convert({ properties, $defs })) as {
+      properties: Record<string, { $ref: string }>;
+      $defs: object;
+    };
     const names = Object.values(converted.properties).map(({ $ref }) => $ref.slice('#/$defs/'.length));
     expect(names.map((name) => (converted.$defs as Record<string, unknown>)[name])).toEqual([
       { type: 'null' },
@@ -179,17 +182,21 @@ describe('the schema for the grammar', () => {
     ]);
   });
 
-  it('allows any value for a reference to a target outside of the schema', () => {
-    expect(convert({ properties: { a: { $ref: '#there' }, b: { $ref: 'https://example.org/b' } } })).toMatchObject({
+  it('allows any value for a reference to a target outside of the schema', async () => {
+    expect(
+      await convert({ properties: { a: { $ref: '#there' }, b: { $ref: 'https://example.org/b' } } }),
+    ).toMatchObject({
       properties: { a: {}, b: {} },
     });
   });
 
-  it('leaves out patterns, nested schemas and properties if less detail is requested', () => {
+  it('leaves out patterns, nested schemas and properties if less detail is requested', async () => {
     const schema = { properties: { a: { items: { type: 'string', pattern: '^a$' } }, b: {} } };
-    expect(convert(schema, { patterns: false })).toMatchObject({ properties: { a: { items: { type: 'string' } } } });
-    expect(convert(schema, { depth: 1 })).toMatchObject({ properties: { a: { items: {} } } });
-    expect(convert(schema, { entries: 1 })).toMatchObject({ properties: { a: {} }, additionalProperties: true });
+    expect(await convert(schema, { patterns: false })).toMatchObject({
+      properties: { a: { items: { type: 'string' } } },
+    });
+    expect(await convert(schema, { depth: 1 })).toMatchObject({ properties: { a: { items: {} } } });
+    expect(await convert(schema, { entries: 1 })).toMatchObject({ properties: { a: {} }, additionalProperties: true });
   });
 });
 
@@ -220,8 +227,8 @@ describe('a schema that no value fits gives the reason', () => {
     ],
     [endless, /leads back to itself/],
     [{ $ref: '#' }, /leads back to itself/],
-  ])('%j', (schema, reason) => {
-    const result = convert(schema);
+  ])('%j', async (schema, reason) => {
+    const result = await convert(schema);
     expect(result).toBeInstanceOf(Unsatisfiable);
     expect((result as Unsatisfiable).reason).toMatch(reason);
   });

@@ -31,28 +31,28 @@ const COSTLY: Record<string, JsonObject> = {
 afterEach(() => vi.restoreAllMocks());
 
 describe('a costly pattern', () => {
-  it.each(Object.entries(COSTLY))('is given up after a fixed amount of work: %s', (_, schema) => {
+  it.each(Object.entries(COSTLY))('is given up after a fixed amount of work: %s', async (_, schema) => {
     const states = [NFA.nodeFactory, DFA.nodeFactory].map((factory) => vi.spyOn(factory, 'createNode'));
-    rewritten({ ...schema });
+    await rewritten({ ...schema });
     expect(states.reduce((sum, { mock }) => sum + mock.calls.length, 0)).toBeLessThan(10_000);
   });
 
-  it('uses its budget only once if several properties have the same pattern', () => {
+  it('uses its budget only once if several properties have the same pattern', async () => {
     const one = { type: 'string', pattern: '^(a|b)*a(a|b){14}$', maxLength: 100 };
     const states = vi.spyOn(NFA.nodeFactory, 'createNode');
-    schemaForGrammar({ properties: { a: one } }, DETAIL);
+    await schemaForGrammar({ properties: { a: one } }, DETAIL);
     const ofOne = states.mock.calls.length;
-    schemaForGrammar({ properties: { a: one, b: one, c: one } }, DETAIL);
+    await schemaForGrammar({ properties: { a: one, b: one, c: one } }, DETAIL);
     expect([ofOne > 0, states.mock.calls.length]).toEqual([true, 2 * ofOne]);
   });
 
-  it('does not remove the patterns of other properties from the grammar', () => {
+  it('does not remove the patterns of other properties from the grammar', async () => {
     const costly = Object.values(COSTLY).map(
       (schema, index) => [`costly${index}`, { type: 'string', ...schema }] as const,
     );
     const code = { type: 'string', pattern: '^[a-c]+$', minLength: 3, maxLength: 5 };
     const properties = { ...Object.fromEntries(costly), code };
-    expect(schemaForGrammar({ type: 'object', properties }, DETAIL)).toMatchObject({
+    expect(await schemaForGrammar({ type: 'object', properties }, DETAIL)).toMatchObject({
       properties: { code: { type: 'string', pattern: '^[a-c]{3,5}$' } },
     });
   });
@@ -74,8 +74,8 @@ describe('an ordinary pattern', () => {
     ],
     ['lookaheads', { pattern: '^(?=.*[a-z])(?=.*[0-9])[a-z0-9]{2,3}$' }, ['a1', '1ba'], ['ab', '12', 'ab12']],
     ['two patterns', { pattern: '^a.*$', allOf: [{ pattern: 'b$' }] }, ['ab', 'axb'], ['a', 'b', 'ba']],
-  ])('is enforced completely by the grammar: %s', (_, schema, good, bad) => {
-    const { pattern } = rewritten(schema) as { pattern: string };
+  ])('is enforced completely by the grammar: %s', async (_, schema, good, bad) => {
+    const { pattern } = (await rewritten(schema)) as { pattern: string };
     const expression = new RegExp(pattern.replace(/\\U00([0-9a-f]{6})/g, '\\u{$1}'), 'u'); // JavaScript's notation
     expect([good, bad].map((texts) => texts.filter((text) => expression.test(text)))).toEqual([good, []]);
   });

@@ -40,7 +40,7 @@ export async function fitForGrammar(
   detail = 0,
 ): Promise<FittedSchema | Unsatisfiable> {
   for (const each of DETAILS.slice(detail)) {
-    const converted = withinSize(() => schemaForGrammar(schema, each, isArguments));
+    const converted = await withinSize(schemaForGrammar(schema, each, isArguments));
     if (converted instanceof Unsatisfiable) {
       return converted;
     }
@@ -71,9 +71,9 @@ async function grammarOf(schema: JsonObject): Promise<string | Unsatisfiable | u
   }
 }
 
-function withinSize<T>(convert: () => T): T | undefined {
+async function withinSize<T>(conversion: Promise<T>): Promise<T | undefined> {
   try {
-    return convert();
+    return await conversion;
   } catch (error) {
     if (error instanceof TooLarge) {
       return undefined;

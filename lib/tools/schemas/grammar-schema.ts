@@ -11,7 +11,7 @@ import {
   stringForGrammar,
   Unsatisfiable,
 } from './grammar-values.js';
-import { PatternGrammar } from './pattern-grammar.js';
+import type { PatternGrammar } from './pattern-grammar.js';
 import { intersectSchemas, propertyOf } from './schema-intersection.js';
 import { quickValidator } from './validator.js';
 
@@ -44,13 +44,13 @@ export class TooLarge extends Error {}
  * @param isArguments whether the value must be an object, even if the schema allows other types
  * @throws TooLarge
  */
-export function schemaForGrammar(
+export async function schemaForGrammar(
   schema: JsonObject,
   detail: GrammarDetail,
   isArguments = false,
-): JsonObject | Unsatisfiable {
+): Promise<JsonObject | Unsatisfiable> {
   const empty = new Set<string>(); // references that no value fits
-  const patternGrammar = detail.patterns ? new PatternGrammar() : undefined;
+  const patternGrammar = detail.patterns ? await patternGrammarFor(schema) : undefined;
   for (;;) {
     const sizeBefore = empty.size;
     const conversion = new Conversion(schema, detail, empty, patternGrammar);
@@ -59,6 +59,15 @@ export function schemaForGrammar(
       return converted;
     }
   }
+}
+
+/** Loads the code for patterns only if a schema has one, because loading takes more than 100 ms. */
+async function patternGrammarFor(schema: JsonObject): Promise<PatternGrammar | undefined> {
+  if (!JSON.stringify(schema).includes('"pattern"')) {
+    return undefined;
+  }
+  const { PatternGrammar } = await import('./pattern-grammar.js');
+  return new PatternGrammar();
 }
 
 /** The constraints of one value. The value must fit `base`, and also one schema of each list in `choices`. */

@@ -1,7 +1,12 @@
 // Checks values against JSON Schemas, with ajv.
-import { Ajv, type Options, type ValidateFunction } from 'ajv';
-import { Ajv2020 } from 'ajv/dist/2020.js';
+import { createRequire } from 'node:module';
+import type { Options, ValidateFunction } from 'ajv';
 import type { JsonObject } from '../../schema-walk.js';
+
+const require = createRequire(import.meta.url);
+// Ajv is loaded at its first use, because loading takes about 70 ms.
+const draft7 = () => (require('ajv') as typeof import('ajv')).Ajv;
+const draft2020 = () => (require('ajv/dist/2020.js') as typeof import('ajv/dist/2020.js')).Ajv2020;
 
 const OPTIONS: Options = {
   strict: false,
@@ -24,9 +29,10 @@ const NEW_KEYWORD =
  */
 export function compileValidator(schema: object, source: { text: string; $schema: unknown }): ValidateFunction {
   const isNew = String(source.$schema).includes('2020-12') || NEW_KEYWORD.test(source.text);
+  const Draft = isNew ? draft2020() : draft7();
   // Use a new instance each time, because an instance keeps every schema that it ever compiled.
   const withFlags = (unicodeRegExp: boolean) =>
-    new (isNew ? Ajv2020 : Ajv)({ ...OPTIONS, allErrors: true, unicodeRegExp }).compile(schema);
+    new Draft({ ...OPTIONS, allErrors: true, unicodeRegExp }).compile(schema);
   try {
     return withFlags(true);
   } catch (error) {
@@ -41,7 +47,7 @@ export function compileValidator(schema: object, source: { text: string; $schema
 /** Returns a check for one level of a schema. If the schema contains references or errors, every value passes. */
 export function quickValidator(schema: JsonObject): (value: unknown) => boolean {
   try {
-    return new Ajv2020(OPTIONS).compile(schema);
+    return new (draft2020())(OPTIONS).compile(schema);
   } catch {
     return () => true;
   }
