@@ -48,7 +48,7 @@ async function writeFiles({ model: path, directory }, count) {
   const context = await model.createContext({
     kvCells: KV_CELLS,
     batchSize: tokens.length,
-    threads: availableParallelism(),
+    nThreads: availableParallelism(),
   });
   await context.decode({
     tokens,
