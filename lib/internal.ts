@@ -21,7 +21,7 @@ export { hashPositions, hashPrefixes, likelyShared, prefixHashes } from './cache
 export { PromptsInProgress } from './cache/prompts-in-progress.js';
 export { type StateSource, startReport } from './cache/start-report.js';
 export { StateCopier } from './cache/state-copier.js';
-export { addCounts, NO_COUNTS, StatsCounter } from './cache/statistics.js';
+export { addCounts, NO_COUNTS, StatsCounter } from './cache/stats-counter.js';
 export { TemplateCache, WARM_OPTIONS } from './cache/template-cache.js';
 export { CHAT_OPTIONS } from './chat/chat.js';
 export { COMPLETION_OPTIONS, type CompletionPart } from './chat/completion.js';

@@ -17,7 +17,7 @@ export type { ComponentDifference, MissExplanation, TokenDifference } from '../.
 export type { KeyComponents } from '../../lib/cache/key.js';
 export type { TenantOptions } from '../../lib/cache/prefix-cache.js';
 export type { CacheOutcome, StateSource, Tier } from '../../lib/cache/start-report.js';
-export type { TemplateCacheCounts } from '../../lib/cache/statistics.js';
+export type { TemplateCacheCounts } from '../../lib/cache/stats-counter.js';
 export type {
   TemplateCache,
   TemplateMissExplanation,

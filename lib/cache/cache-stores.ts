@@ -9,7 +9,7 @@ import type { DirectoryBudget } from './disk/eviction.js';
 import { publish } from './events.js';
 import type { PrefixCacheOptions } from './prefix-cache.js';
 import { ResidentTemplates } from './resident-templates.js';
-import type { StatsCounter } from './statistics.js';
+import type { StatsCounter } from './stats-counter.js';
 import { WriteBehind } from './write-behind.js';
 
 /** The tiers that keep templates, and the objects that belong to them. */

@@ -16,7 +16,7 @@ import { PrefixIndex } from './prefix-index.js';
 import { type StartReport, startReport } from './start-report.js';
 import type { Filled, StartRequest } from './start-request.js';
 import { StateCopier } from './state-copier.js';
-import { StatsCounter } from './statistics.js';
+import { StatsCounter } from './stats-counter.js';
 import { TemplateLoader } from './template-loader.js';
 
 /** Options of a prefix cache. */

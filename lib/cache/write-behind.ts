@@ -10,12 +10,12 @@ import {
   type DirectoryBudget,
   entriesOverBudget,
   hasBudget,
-  LARGE_DIRECTORY_BYTES,
+  largeDirectoryWarning,
   withLastUse,
 } from './disk/eviction.js';
 import { publish } from './events.js';
 import { ENTRY_FORMAT, type Keyring } from './key.js';
-import type { StatsCounter } from './statistics.js';
+import type { StatsCounter } from './stats-counter.js';
 
 export interface CapturedTemplate {
   key: string;
@@ -155,21 +155,21 @@ export class WriteBehind {
   }
 
   async #afterSave(disk: DiskStore, key: string): Promise<void> {
-    const { budget, cumulative, stats, logger } = this.#parts;
+    const { budget, cumulative, stats } = this.#parts;
     if (hasBudget(budget)) {
       await this.evict(disk, budget, await disk.index.refresh(), disk.nameOf(key));
-    } else if (disk.index.totalBytes > LARGE_DIRECTORY_BYTES && !this.#warnedOfSize) {
-      this.#warnedOfSize = true;
-      logger?.('warn', `template cache: ${largeDirectoryWarning(disk) ?? ''}`);
+    } else {
+      this.#warnOfSize(disk);
     }
     await cumulative?.write(stats.counts);
   }
-}
 
-/** Returns a warning if the entries of the directory are very large in total. */
-export function largeDirectoryWarning(disk: DiskStore): string | undefined {
-  const { totalBytes, size } = disk.index;
-  return totalBytes > LARGE_DIRECTORY_BYTES
-    ? `${disk.directory.path} holds ${size} entries of ${(totalBytes / 1024 ** 3).toFixed(1)} GiB: set \`maxDiskBytes\`, \`maxEntries\` or \`maxAgeMs\`, or call prune() with them`
-    : undefined;
+  /** Warns once if the directory is large. */
+  #warnOfSize(disk: DiskStore): void {
+    const warning = largeDirectoryWarning(disk);
+    if (warning !== undefined && !this.#warnedOfSize) {
+      this.#warnedOfSize = true;
+      this.#parts.logger?.('warn', `template cache: ${warning}`);
+    }
+  }
 }

@@ -2,7 +2,7 @@
 // lock protects changes of this file.
 import { readFile, rm } from 'node:fs/promises';
 import { FileLock } from '../../native/file-lock.js';
-import { addCounts, NO_COUNTS, type TemplateCacheCounts } from '../statistics.js';
+import { addCounts, NO_COUNTS, type TemplateCacheCounts } from '../stats-counter.js';
 import type { CacheDirectory } from './cache-directory.js';
 
 const TOTALS_NAME = 'totals-1.json';

@@ -2,6 +2,7 @@
 import { stat } from 'node:fs/promises';
 import { group, type OptionsOf, size } from '../../option-types.js';
 import type { CacheDirectory } from './cache-directory.js';
+import type { DiskStore } from './disk-store.js';
 import { type IndexedEntry, pinName } from './entry.js';
 
 export const BUDGET = {
@@ -37,7 +38,7 @@ export interface DatedEntry extends IndexedEntry {
  * If the entries of a directory are larger than this, in bytes, the statistics contain a warning. If there is no
  * budget, the logger also gets this warning.
  */
-export const LARGE_DIRECTORY_BYTES = 10 * 1024 ** 3;
+const LARGE_DIRECTORY_BYTES = 10 * 1024 ** 3;
 
 /**
  * Reads the time of each entry's last use from its file. Leaves out entries without a file.
@@ -91,4 +92,11 @@ export function entriesOverBudget(
 
 export function hasBudget({ maxDiskBytes, maxEntries, maxAgeMs }: DirectoryBudget): boolean {
   return maxDiskBytes !== undefined || maxEntries !== undefined || maxAgeMs !== undefined;
+}
+
+/** Returns a warning if the entries of the directory are very large in total. */
+export function largeDirectoryWarning({ directory, index: { totalBytes, size } }: DiskStore): string | undefined {
+  return totalBytes > LARGE_DIRECTORY_BYTES
+    ? `${directory.path} holds ${size} entries of ${(totalBytes / 1024 ** 3).toFixed(1)} GiB: set \`maxDiskBytes\`, \`maxEntries\` or \`maxAgeMs\`, or call prune() with them`
+    : undefined;
 }
