@@ -6,7 +6,7 @@ import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-import { makeDirectory } from '../files.js';
+import { makeDirectory, writeFailure } from '../files.js';
 import { FileLock } from '../native/file-lock.js';
 import type { ByteProgress } from './model-progress.js';
 import { PartialFile } from './partial-file.js';
@@ -266,13 +266,7 @@ function newHash(file: RemoteFile): () => Hash {
   };
 }
 
+/** Converts an error of the file system. Errors of the connection stay as they are. */
 function diskError(error: unknown, path: string): unknown {
-  const { code, message } = error as NodeJS.ErrnoException;
-  if (error instanceof HeadstartError || typeof code !== 'string') {
-    return error;
-  }
-  const full = code === 'ENOSPC' || code === 'EDQUOT';
-  return new HeadstartError(full ? 'DISK_FULL' : 'WRITE_FAILED', `Could not write "${path}": ${message}`, {
-    cause: error,
-  });
+  return typeof (error as NodeJS.ErrnoException).code === 'string' ? writeFailure(error, path) : error;
 }
