@@ -43,9 +43,6 @@ export async function call(
   return (tool as NonNullable<typeof tool>).execute(args, context);
 }
 
-export const failsWith = (code: string, message: RegExp | string = '') =>
-  expect.objectContaining({ name: 'HeadstartError', code, message: expect.stringMatching(message) });
-
 /** For each transport: a title, and a function that returns a configuration for the server `here`. */
 export const TRANSPORTS: readonly [where: string, make: () => Promise<McpServerConfig>][] = [
   ['in a child process', async () => stdio('here')],

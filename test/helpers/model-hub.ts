@@ -2,7 +2,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { type ModelSource, resolveModel } from 'llama-headstart';
 import type { ResolveModelOptions } from 'llama-headstart/internal';
-import { afterEach, beforeEach, expect, vi } from 'vitest';
+import { afterEach, beforeEach, vi } from 'vitest';
 import { temporaryDirectory } from './agents.js';
 import { FakeHub, sha256 } from './hub.js';
 import { microModel } from './models.js';
@@ -18,9 +18,6 @@ export const shortStall = { ...retryConfig, stallTimeoutMs: 300 };
 /** The contents of two different model files. */
 export const model = await readFile(microModel('dense'));
 export const other = await readFile(microModel('dense-other'));
-
-export const failsWith = (code: string, message: RegExp | string = '') =>
-  expect.objectContaining({ name: 'HeadstartError', code, message: expect.stringMatching(message) });
 
 /** Runs each test of a file without settings of the Hub in the environment. */
 export function useEmptyEnvironment(): void {

@@ -46,9 +46,6 @@ export async function callTool(servers: McpServers, name: string): Promise<strin
   return (tool as NonNullable<typeof tool>).execute({}, new AbortController());
 }
 
-export const failsWith = (message: RegExp | string) =>
-  expect.objectContaining({ name: 'HeadstartError', code: 'MCP_FAILED', message: expect.stringMatching(message) });
-
 export const NO_ARGUMENTS = { type: 'object', properties: {} };
 /** A correct entry of a list of tools. */
 export const good = { name: 'good', inputSchema: NO_ARGUMENTS };

@@ -5,12 +5,10 @@ import { fileURLToPath } from 'node:url';
 import { AgentServer, type Logger, resolveModel } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type AgentSettings, agentOptions, startAgent } from '../helpers/agents.js';
+import { failsWith } from '../helpers/errors.js';
 import { withChatTemplate } from '../helpers/gguf-metadata.js';
 import { microModel } from '../helpers/models.js';
 import { temporaryDirectory } from '../helpers/native.js';
-
-const failsWith = (code: string, message: RegExp | string) =>
-  expect.objectContaining({ name: 'HeadstartError', code, message: expect.stringMatching(message) });
 
 const recursive = { type: 'object', properties: { a: { $ref: '#/properties/a' } } };
 

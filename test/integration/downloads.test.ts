@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import type { ModelProgress } from 'llama-headstart/internal';
 import { describe, expect, it, vi } from 'vitest';
 import { temporaryDirectory } from '../helpers/agents.js';
+import { failsWith } from '../helpers/errors.js';
 import { type FakeHub, sha256 } from '../helpers/hub.js';
 import {
   type Download,
-  failsWith,
   filesBelow,
   hashOf,
   model,

@@ -6,17 +6,9 @@ import { AgentServer, resolveModel } from 'llama-headstart';
 import type { ModelProgress } from 'llama-headstart/internal';
 import { describe, expect, it, vi } from 'vitest';
 import { temporaryDirectory } from '../helpers/agents.js';
+import { failsWith } from '../helpers/errors.js';
 import { sha256 } from '../helpers/hub.js';
-import {
-  failsWith,
-  filesBelow,
-  hashOf,
-  model,
-  other,
-  REPO,
-  startHub,
-  useEmptyEnvironment,
-} from '../helpers/model-hub.js';
+import { filesBelow, hashOf, model, other, REPO, startHub, useEmptyEnvironment } from '../helpers/model-hub.js';
 
 useEmptyEnvironment();
 

@@ -1,10 +1,10 @@
 // Tests MCP servers whose lists, prompts and answers to `initialize` break the protocol.
 import { describe, expect, it } from 'vitest';
 import { startAgent } from '../helpers/agents.js';
+import { failsWith } from '../helpers/errors.js';
 import {
   callTool,
   connectOdd,
-  failsWith,
   good,
   inChild,
   NO_ARGUMENTS,

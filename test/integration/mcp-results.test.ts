@@ -1,15 +1,7 @@
 // Tests results of MCP tools that break the protocol, and very long messages.
 import { describe, expect, it } from 'vitest';
-import {
-  callTool,
-  connectOdd,
-  failsWith,
-  good,
-  inChild,
-  overHttpJson,
-  TRANSPORTS,
-  textContent,
-} from '../helpers/odd-mcp.js';
+import { failsWith } from '../helpers/errors.js';
+import { callTool, connectOdd, good, inChild, overHttpJson, TRANSPORTS, textContent } from '../helpers/odd-mcp.js';
 
 const missing = '[content missing]';
 /** Unusual results of tools, and the text that the model gets for each. */
@@ -123,8 +115,8 @@ describe('an MCP tool with an invalid result', () => {
       'tools/list': { tools: [good] },
       'tools/call': answer,
     });
-    await expect(callTool(servers, 'good')).rejects.toThrow(failsWith(message));
-    await expect(callTool(servers, 'good')).rejects.toThrow(failsWith(message));
+    await expect(callTool(servers, 'good')).rejects.toThrow(failsWith('MCP_FAILED', message));
+    await expect(callTool(servers, 'good')).rejects.toThrow(failsWith('MCP_FAILED', message));
     expect(warnings).toEqual([]);
   });
 });
@@ -147,7 +139,9 @@ describe('a message of an MCP server', () => {
       const { servers } = await connectOdd(serve, sizes(33 * 1024 ** 2));
       const pid = await callTool(servers, 'pid');
       const [long, others] = await Promise.allSettled([callTool(servers, 'long'), callTool(servers, 'pid')]);
-      expect(long).toMatchObject({ reason: failsWith(/"odd": its tool "long" failed: .*more than 32 MiB/) });
+      expect(long).toMatchObject({
+        reason: failsWith('MCP_FAILED', /"odd": its tool "long" failed: .*more than 32 MiB/),
+      });
       expect(others).toMatchObject({ value: pid });
       expect(await callTool(servers, 'pid')).toBe(pid);
     },

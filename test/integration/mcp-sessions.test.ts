@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import type { AgentServer, Session } from 'llama-headstart';
 import { describe, expect, it, vi } from 'vitest';
 import { startAgent, temporaryDirectory } from '../helpers/agents.js';
-import { call, failsWith, log, stdio } from '../helpers/mcp.js';
+import { failsWith } from '../helpers/errors.js';
+import { call, log, stdio } from '../helpers/mcp.js';
 import { ended } from '../helpers/silent-mcp.js';
 
 describe('the MCP servers of an agent', () => {

@@ -3,7 +3,8 @@ import { realpath } from 'node:fs/promises';
 import { McpServers } from 'llama-headstart/internal';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { temporaryDirectory } from '../helpers/agents.js';
-import { call, connect, failsWith, log, signal, stdio, TRANSPORTS } from '../helpers/mcp.js';
+import { failsWith } from '../helpers/errors.js';
+import { call, connect, log, signal, stdio, TRANSPORTS } from '../helpers/mcp.js';
 import { serveSse, serveStreamableHttp } from '../helpers/mcp-http.js';
 import { ended, isAlive } from '../helpers/silent-mcp.js';
 

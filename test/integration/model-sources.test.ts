@@ -6,10 +6,10 @@ import { resolveModel } from 'llama-headstart';
 import type { ModelProgress } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { failsWith } from '../helpers/errors.js';
 import { sha256 } from '../helpers/hub.js';
 import { writeLora } from '../helpers/loras.js';
 import {
-  failsWith,
   hashOf,
   model,
   other,
