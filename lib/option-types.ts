@@ -1,6 +1,7 @@
 // The types of options, as zod schemas. Each schema describes its values in words, so that error messages and the
 // reference page (docs/reference/options.md) say the same.
 import { z } from 'zod';
+import { isObject } from './json.js';
 import { definedOptions } from './options.js';
 
 /** Maps a schema to the words that complete "Expected `x` to be ...". */
@@ -140,8 +141,4 @@ export function webAddress(): z.ZodCustom<string, string> {
 export function switchable<Options extends z.ZodType>(options: Options): z.ZodUnion<[z.ZodBoolean, Options]> {
   const error = 'a boolean or an object';
   return worded(z.union([boolean(), options], { error }), error);
-}
-
-export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,7 +1,7 @@
 // Checks options against their schema. Error messages name the expected and the received value.
 import type { z } from 'zod';
 import { type ErrorCode, HeadstartError } from './errors.js';
-import { isObject } from './option-types.js';
+import { isObject } from './json.js';
 import { definedOptions, describe, type Place, suggestionFor } from './options.js';
 
 /** The names and the code that error messages use. */

@@ -1,16 +1,6 @@
 // The sampling options. Agents, sessions, turns and the `Sampler` of llama-headstart/native have them.
-import {
-  boolean,
-  type Group,
-  group,
-  integer,
-  isObject,
-  list,
-  number,
-  type OptionsOf,
-  text,
-  value,
-} from './option-types.js';
+import { isObject } from './json.js';
+import { boolean, type Group, group, integer, list, number, type OptionsOf, text, value } from './option-types.js';
 
 const MAX_HISTORY = 2 ** 20;
 

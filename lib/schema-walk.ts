@@ -1,7 +1,5 @@
 // Finds the schemas inside a JSON Schema. Everything else in a schema is data.
-
-export type Json = unknown;
-export type JsonObject = Readonly<Record<string, Json>>;
+import { isObject, type Json, type JsonObject } from './json.js';
 
 /** Keywords whose value is a schema. */
 const SCHEMAS = new Set(['items', 'additionalItems', 'contains', 'propertyNames', 'not', 'if', 'then', 'else']);
@@ -40,10 +38,6 @@ function namesOf(reference: string): string[] {
   } catch {
     return []; // a broken percent encoding
   }
-}
-
-export function isObject(value: Json): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function mapKeyword(name: string, value: Json, change: (schema: Json) => Json): Json {

@@ -1,7 +1,7 @@
 // Reads the messages of programs, with the field names of this package or of OpenAI's API. Checks each message and
 // returns it with the field names of this package.
 import { HeadstartError } from '../errors.js';
-import { isObject } from '../option-types.js';
+import { isObject } from '../json.js';
 import { describe, nearestName } from '../options.js';
 import { requireExactIntegers } from '../prompt/exact-json.js';
 import {

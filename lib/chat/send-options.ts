@@ -1,6 +1,7 @@
 import { REPETITION_GUARD_OPTIONS, type RepetitionGuardOptions } from '../generate/repetition-guard.js';
 import type { ResponseFormat } from '../generate/response-format.js';
 import { IN_SAMPLING } from '../generate/sampling.js';
+import { isObject } from '../json.js';
 import {
   abortSignal,
   boolean,
@@ -8,7 +9,6 @@ import {
   type Group,
   group,
   integer,
-  isObject,
   type OptionsOf,
   type ResolvedOf,
   switchable,

@@ -1,8 +1,9 @@
 // In some formats, the grammars of llama.cpp's `common` allow calls without required arguments, and arguments of a
 // wrong type. This file rewrites the grammar of each call so that the arguments follow the schema of the tool.
 import { HeadstartError } from '../errors.js';
+import { isObject, type Json, type JsonObject } from '../json.js';
 import { jsonSchemaToGrammar, type ReplyFormat } from '../native/reply.js';
-import { isObject, type Json, type JsonObject, targetOf } from '../schema-walk.js';
+import { targetOf } from '../schema-walk.js';
 import { gemmaCall } from './gemma-arguments.js';
 import type { ToolDefinition } from './renderer.js';
 

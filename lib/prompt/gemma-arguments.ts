@@ -1,7 +1,8 @@
 // Gemma 4 writes arguments as `{city:<|"|>Paris<|"|>,days:3}`. The grammar of `common` allows any keys and values. The
 // rules of this file allow only the schema's keys and types of values, and demand the required keys. Bounds, lengths
 // and patterns are checked after generation.
-import { isObject, type Json, type JsonObject, targetOf } from '../schema-walk.js';
+import { isObject, type Json, type JsonObject } from '../json.js';
+import { targetOf } from '../schema-walk.js';
 import { MORE_DIGITS } from './exact-json.js';
 
 const QUOTE = '<|"|>';

@@ -1,7 +1,8 @@
 // Simpler forms of a tool's schema, for chat templates that fail on the schema itself. These forms only appear in the
 // prompt: the arguments must still follow the whole schema. Each form depends on nothing but the schema, so that a
 // cached template stays the same.
-import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../schema-walk.js';
+import { isObject, type Json, type JsonObject } from '../json.js';
+import { mapBelow, targetOf } from '../schema-walk.js';
 import type { ToolDefinition } from './renderer.js';
 
 /** The forms of a tool, from the most detailed one to one without parameters. */

@@ -4,9 +4,10 @@
 // `common` receives stand-ins that cannot collide. In the finished grammar and parser, the real names replace the
 // stand-ins, but not in the names of rules.
 import { HeadstartError } from '../errors.js';
+import { isObject, type Json, type JsonObject } from '../json.js';
 import { type GrammarTrigger, templatePattern } from '../native/grammar-trigger.js';
 import { type ReplyFormat, replyWithNames } from '../native/reply.js';
-import { isObject, type Json, type JsonObject, mapBelow } from '../schema-walk.js';
+import { mapBelow } from '../schema-walk.js';
 import type { ArgumentForm } from './exact-arguments.js';
 import type { ToolDefinition } from './renderer.js';
 import { withSpelledNames } from './spelled-names.js';

@@ -1,10 +1,10 @@
 import { HeadstartError } from '../errors.js';
+import type { JsonObject } from '../json.js';
 import { callable, checked, group, type OptionsOf, openGroup, string, value } from '../option-types.js';
 import { describe, nearestName } from '../options.js';
 import { parseOptions } from '../parse-options.js';
 import type { ChatMessage } from '../prompt/messages.js';
 import type { ToolDefinition } from '../prompt/renderer.js';
-import type { JsonObject } from '../schema-walk.js';
 import { withDistinctReferences } from './schemas/distinct-references.js';
 import {
   isStandardSchema,

@@ -29,6 +29,7 @@ const LAYERS = [
   'option-types.ts',
   'options.ts',
   'schema-walk.ts',
+  'json.ts',
   'files.ts',
   'logger.ts',
   'abort.ts',

@@ -1,7 +1,7 @@
 // Converts the results of MCP servers to text for the model. Accepts every result, so that no result of a finished tool
 // is lost.
 import { HeadstartError } from '../../errors.js';
-import { isObject, type JsonObject } from '../../schema-walk.js';
+import { isObject, type JsonObject } from '../../json.js';
 import { withRealIntegers } from './mcp-integers.js';
 import { readBoolean } from './mcp-listing.js';
 import { kindOf } from './mcp-schema.js';

@@ -1,8 +1,8 @@
 // Keeps the digits of integers beyond 2^53 in the results of MCP tools. A marked string replaces each such integer
 // before the result is parsed and given to the SDK. Afterwards the digits replace the marked string.
 import { randomUUID } from 'node:crypto';
+import { isObject } from '../../json.js';
 import { replaceInexactIntegers } from '../../prompt/exact-json.js';
-import { isObject } from '../../schema-walk.js';
 
 /** A random mark, which no server can write. */
 const MARK = `integer ${randomUUID()} `;

@@ -1,6 +1,6 @@
 // Reads the listings of MCP servers entry by entry. An entry that breaks the protocol is used if its meaning is clear.
 // Otherwise the entry is left out.
-import { isObject, type JsonObject } from '../../schema-walk.js';
+import { isObject, type JsonObject } from '../../json.js';
 import { kindOf, readInputSchema } from './mcp-schema.js';
 
 /** A tool in the listing of a server. */

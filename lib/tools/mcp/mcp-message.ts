@@ -1,6 +1,6 @@
 // Repairs JSON-RPC messages of MCP servers, so that the SDK's schemas accept them. Without repair, the SDK would drop
 // an invalid message. The request would then reach its time limit, and the result of the tool would be lost.
-import { isObject, type JsonObject } from '../../schema-walk.js';
+import { isObject, type JsonObject } from '../../json.js';
 import { withRealIntegers } from './mcp-integers.js';
 
 const INTERNAL_ERROR = -32603;

@@ -2,7 +2,7 @@
 // one entry is invalid.
 import type { Client, RequestOptions, StandardSchemaV1 } from '@modelcontextprotocol/client';
 import { HeadstartError } from '../../errors.js';
-import { isObject, type JsonObject } from '../../schema-walk.js';
+import { isObject, type JsonObject } from '../../json.js';
 import { kindOf } from './mcp-schema.js';
 
 /** Maximum number of pages. Later pages are not fetched, because the listings of some servers never end. */

@@ -1,7 +1,7 @@
 // Reads the messages of a server for the SDK's transports. Repairs messages so that the SDK accepts them, and limits
 // their length.
 import type { Transformer } from 'node:stream/web';
-import type { JsonObject } from '../../schema-walk.js';
+import type { JsonObject } from '../../json.js';
 import { parseMessage } from './mcp-integers.js';
 import { idInEdges, type Line, LineReader, MAX_MESSAGE_BYTES } from './mcp-lines.js';
 import { errorMessage, repairMessage } from './mcp-message.js';

@@ -1,5 +1,6 @@
 // Reads the `inputSchema` of an MCP tool as the JSON Schema of an object.
-import { isObject, type Json, type JsonObject, mapBelow } from '../../schema-walk.js';
+import { isObject, type Json, type JsonObject } from '../../json.js';
+import { mapBelow } from '../../schema-walk.js';
 
 /** Keywords whose value is data. For these keywords, null is a valid value. */
 const DATA_KEYWORDS = new Set(['default', 'const', 'example']);

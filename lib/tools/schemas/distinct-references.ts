@@ -2,7 +2,8 @@
 // this grammar after references. Two schemas may use the same reference for different definitions, for example
 // `#/$defs/Item` or zod's `#/$defs/__schema0`. Both schemas would then get the rule of the first definition.
 import { createHash } from 'node:crypto';
-import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../../schema-walk.js';
+import { isObject, type Json, type JsonObject } from '../../json.js';
+import { mapBelow, targetOf } from '../../schema-walk.js';
 
 /** Maps each reference in a schema to its target, as JSON. */
 type Targets = ReadonlyMap<string, string>;

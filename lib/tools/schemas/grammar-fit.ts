@@ -2,8 +2,8 @@
 // too large or too deep, and schemas with patterns that expand too far. The grammar of such a schema leaves out as few
 // constraints as possible. After generation, values are checked against the whole schema.
 import { HeadstartError } from '../../errors.js';
+import type { JsonObject } from '../../json.js';
 import { jsonSchemaToGrammar } from '../../native/reply.js';
-import type { JsonObject } from '../../schema-walk.js';
 import { type GrammarDetail, schemaForGrammar, TooLarge } from './grammar-schema.js';
 import { Unsatisfiable } from './grammar-values.js';
 

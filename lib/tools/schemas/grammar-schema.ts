@@ -1,7 +1,8 @@
 // Rewrites a JSON Schema for llama.cpp's converter to grammars. The result uses only keywords that the converter
 // supports, in combinations that it reads correctly. Constraints that these keywords cannot express are left out. After
 // generation, values are checked against the whole schema.
-import { isObject, type Json, type JsonObject, targetOf } from '../../schema-walk.js';
+import { isObject, type Json, type JsonObject } from '../../json.js';
+import { targetOf } from '../../schema-walk.js';
 import {
   integerForGrammar,
   MAX_REPETITIONS,

@@ -1,5 +1,5 @@
 // Rewrites the schemas of numbers and strings for llama.cpp's converter to grammars.
-import type { JsonObject } from '../../schema-walk.js';
+import type { JsonObject } from '../../json.js';
 import type { PatternGrammar } from './pattern-grammar.js';
 import { patternsOf } from './schema-intersection.js';
 

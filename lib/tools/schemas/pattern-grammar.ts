@@ -1,14 +1,13 @@
 // Rewrites a `pattern` for llama.cpp's converter to grammars. The rewritten pattern describes the text between the
 // quotes of a JSON string. Therefore it matches the escaped form of each character that JSON escapes.
 import { CharSet } from 'refa';
+import { MAX_REPETITIONS } from './grammar-values.js';
 import type { Part, Sequence } from './pattern-alphabet.js';
 import { OverBudget, PatternBudget } from './pattern-budget.js';
 import { type Lengths, stringsOfAll } from './pattern-language.js';
 
 /** Maximum length of a rewritten pattern, in characters. The grammar of a longer pattern would take too much time. */
 const MAX_LENGTH = 16_384;
-/** llama.cpp treats a larger count of repetitions as unlimited. */
-const MAX_REPETITIONS = 2000;
 /** The budget for all patterns of one schema, in steps. */
 const MAX_STEPS = 6000;
 

@@ -1,6 +1,6 @@
 // Combines two schemas to a schema of the values that both allow. If no schema can express this set, the result allows
 // more values.
-import { isObject, type Json, type JsonObject } from '../../schema-walk.js';
+import { isObject, type Json, type JsonObject } from '../../json.js';
 
 /** The first level of both schemas must not contain references or alternatives (`anyOf`, `oneOf`). */
 export function intersectSchemas(a: JsonObject, b: JsonObject): JsonObject {

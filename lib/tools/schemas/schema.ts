@@ -2,7 +2,7 @@ import type { ValidateFunction } from 'ajv';
 import { LRUCache } from 'lru-cache';
 import { toJSONSchema } from 'zod';
 import { HeadstartError } from '../../errors.js';
-import type { JsonObject } from '../../schema-walk.js';
+import type { JsonObject } from '../../json.js';
 import { fitForGrammar, SHORT_DETAIL } from './grammar-fit.js';
 import { Unsatisfiable } from './grammar-values.js';
 import { shownSchema } from './shown-schema.js';

@@ -1,6 +1,7 @@
 // Makes the form of a JSON Schema that the prompt shows to the model. Chat templates accept this form, and so does the
 // addon.
-import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../../schema-walk.js';
+import { isObject, type Json, type JsonObject } from '../../json.js';
+import { mapBelow, targetOf } from '../../schema-walk.js';
 
 /** Maximum nesting of brackets. The addon accepts 64 levels, and some of these levels surround the schema of a tool. */
 const MAX_DEPTH = 56;

@@ -1,7 +1,7 @@
 // Checks values against JSON Schemas, with ajv.
 import { createRequire } from 'node:module';
 import type { Options, ValidateFunction } from 'ajv';
-import type { JsonObject } from '../../schema-walk.js';
+import type { JsonObject } from '../../json.js';
 
 const require = createRequire(import.meta.url);
 // Ajv is loaded at its first use, because loading takes about 70 ms.
