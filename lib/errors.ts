@@ -91,13 +91,23 @@ export class HeadstartError extends Error {
   declare readonly sequences?: readonly number[];
   /** The cost of a turn or completion up to its failure. */
   declare usage?: Usage;
+  /** If a prompt is too long (`CONTEXT_FULL`): its length in tokens. */
+  declare readonly tokens?: number;
+  /** If a prompt is too long (`CONTEXT_FULL`): the maximum length of a prompt in tokens. */
+  declare readonly maxTokens?: number;
 
   constructor(
     code: ErrorCode,
     message: string,
-    options: { cause?: unknown; picks?: Int32Array; sequences?: readonly number[] | undefined } = {},
+    options: {
+      cause?: unknown;
+      picks?: Int32Array;
+      sequences?: readonly number[] | undefined;
+      tokens?: number;
+      maxTokens?: number;
+    } = {},
   ) {
-    const { picks, sequences, ...rest } = options;
+    const { picks, sequences, tokens, maxTokens, ...rest } = options;
     super(message, rest);
     this.code = code;
     if (picks !== undefined) {
@@ -105,6 +115,10 @@ export class HeadstartError extends Error {
     }
     if (sequences !== undefined && sequences.length > 0) {
       this.sequences = sequences;
+    }
+    if (tokens !== undefined && maxTokens !== undefined) {
+      this.tokens = tokens;
+      this.maxTokens = maxTokens;
     }
   }
 

@@ -1,7 +1,6 @@
 import type { PrefixCache } from '../cache/prefix-cache.js';
 import type { Engine } from '../engine/engine.js';
 import type { RwLock } from '../engine/rw-lock.js';
-import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { MessageEnds } from '../prompt/message-end.js';
 import type { Renderer, TemplateSource } from '../prompt/renderer.js';
@@ -11,6 +10,7 @@ import { stableToolOrder } from '../prompt/tool-order.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import type { McpServers } from '../tools/mcp/mcp-servers.js';
 import { type Tool, ToolSet } from '../tools/tool.js';
+import { contextFull } from './turn-errors.js';
 
 /** The services that all requests and sessions of an agent share. */
 export interface ChatServices {
@@ -43,43 +43,53 @@ export interface ChatHost extends ChatServices {
   requireOpen: () => void;
 }
 
-/** A system prompt and tools, with the tokens that all their prompts begin with. */
-export interface FoundTemplate {
-  source: TemplateSource;
-  tools: ToolSet;
-  boundary: Boundary;
+type TemplateHost = Pick<ChatHost, 'defaults' | 'stableTools' | 'templates' | 'contextSize' | 'mcp'>;
+
+interface TemplateRequest {
+  systemPrompt?: string | undefined;
+  tools?: readonly Tool[] | undefined;
+  signal?: AbortSignal | undefined;
+  /** Whether the system prompt and tools are those of a saved session. The agent's defaults are then not added. */
+  isRestored?: boolean;
+}
+
+/**
+ * Adds the defaults of the agent and the tools of MCP servers.
+ *
+ * @throws HeadstartError `SCHEMA_INVALID`.
+ */
+export async function templateSource(
+  { defaults, stableTools, mcp }: TemplateHost,
+  { systemPrompt, tools: requested, signal, isRestored = false }: TemplateRequest,
+): Promise<{ source: TemplateSource; tools: ToolSet }> {
+  const ownTools = requested === undefined ? defaults.tools : await ToolSet.prepare(requested);
+  const tools = isRestored ? ownTools : await mcp.extend(ownTools, signal);
+  const { definitions } = tools;
+  const source: TemplateSource = {
+    systemPrompt: systemPrompt ?? (isRestored ? undefined : defaults.systemPrompt),
+    tools: stableTools ? stableToolOrder(definitions) : definitions,
+  };
+  return { source, tools };
 }
 
 /**
  * Finds the template of conversations with this system prompt and these tools.
  *
- * @param isRestored whether the options are those of a saved session. The agent's defaults are then not added.
  * @throws HeadstartError `CONTEXT_FULL`, `SCHEMA_INVALID`, and the errors of rendering.
  */
 export async function findTemplate(
-  {
-    defaults,
-    stableTools,
-    templates,
-    contextSize,
-    mcp,
-  }: Pick<ChatHost, 'defaults' | 'stableTools' | 'templates' | 'contextSize' | 'mcp'>,
-  options: { systemPrompt?: string | undefined; tools?: readonly Tool[] | undefined; signal?: AbortSignal | undefined },
-  isRestored = false,
-): Promise<FoundTemplate> {
-  const ownTools = options.tools === undefined ? defaults.tools : await ToolSet.prepare(options.tools);
-  const tools = isRestored ? ownTools : await mcp.extend(ownTools, options.signal);
-  const { definitions } = tools;
-  const source: TemplateSource = {
-    systemPrompt: options.systemPrompt ?? (isRestored ? undefined : defaults.systemPrompt),
-    tools: stableTools ? stableToolOrder(definitions) : definitions,
-  };
-  const boundary = await templates.find(source);
-  if (boundary.tokens.length >= contextSize) {
-    throw new HeadstartError(
-      'CONTEXT_FULL',
-      `The template has ${boundary.tokens.length} tokens and leaves no space for messages in a context of ` +
-        `${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
+  host: TemplateHost,
+  request: TemplateRequest,
+): Promise<{ source: TemplateSource; tools: ToolSet; boundary: Boundary }> {
+  const { source, tools } = await templateSource(host, request);
+  const boundary = await host.templates.find(source);
+  const { length } = boundary.tokens;
+  if (length >= host.contextSize) {
+    throw contextFull(
+      'The template',
+      length,
+      host.contextSize,
+      'Shorten the system prompt or tools, or raise `contextSize`.',
     );
   }
   return { source, tools, boundary };

@@ -1,27 +1,21 @@
 import { randomUUID } from 'node:crypto';
-import { combinedSignal, eitherSignal } from '../abort.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
 import { prepareFormat } from '../generate/response-format.js';
-import { mergeSampling } from '../generate/sampling.js';
 import type { Reply, StreamPart } from '../generate/stream-parts.js';
-import { UsageCounter } from '../generate/usage-counter.js';
 import { checked, group, type OptionsOf, text, value } from '../option-types.js';
-import type { ChatMessage } from '../prompt/messages.js';
 import type { TemplateSource } from '../prompt/renderer.js';
-import type { Boundary } from '../prompt/template-boundary.js';
 import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
 import { checkTools, type Tool } from '../tools/tool.js';
-import { type ChatHost, findTemplate } from './chat-host.js';
-import { readConversation } from './conversation.js';
+import { type ChatHost, templateSource } from './chat-host.js';
+import { type Conversation, readConversation } from './conversation.js';
 import { ConversationSequence } from './conversation-sequence.js';
 import { type ConversationMessage, invalidMessage } from './message-input.js';
-import { resolveGeneration, SEND, type SendOptions } from './send-options.js';
-import { Turn, type TurnRequest } from './turn.js';
-import { requestError } from './turn-errors.js';
-import { TurnEvents } from './turn-events.js';
+import { type ReplyLimits, readLimits, runReply } from './reply-run.js';
+import { SEND, type SendOptions } from './send-options.js';
+import { promptOptions, Turn, type TurnRequest } from './turn.js';
 import { TurnLock } from './turn-lock.js';
-import { prepareToolRun, requireOneGoal } from './turn-request.js';
+import { turnRequest } from './turn-request.js';
 
 const CHAT = {
   ...SEND,
@@ -54,6 +48,10 @@ export interface ChatRequest<S extends Schema = Schema>
 
 export const CHAT_OPTIONS = group(CHAT);
 
+/** What a program can do if the prompt of a request is too long. */
+const REMEDY =
+  'Shorten or leave out messages, lower `maxToolResultLength` if tool results fill the context, or raise `contextSize`.';
+
 /**
  * Answers a conversation that the caller keeps.
  *
@@ -79,87 +77,59 @@ async function answer(
   leaveSignal: AbortSignal,
 ): Promise<StreamEnd<StreamPart, Reply>> {
   host.requireOpen();
-  const generation = resolveGeneration(request, CHAT_OPTIONS);
-  requireOneGoal(request);
-  const { systemPrompt, messages } = readChat(request.messages);
-  const signal = combinedSignal(closing, leaveSignal, request.signal);
-  const usage = new UsageCounter();
-  const stopDropping = queue.closeOnAbort(signal);
-  let events: TurnEvents | undefined;
-  try {
-    const { tools: requested } = request;
-    const template = await findTemplate(host, { systemPrompt, tools: requested, signal });
-    const session = { id: randomUUID(), messages };
-    const { toolRun, ...options } = prepareToolRun(host.contextSize, [request], {
-      tools: template.tools,
-      session,
-      signal: eitherSignal(signal, generation.deadline),
-    });
-    const sampling = mergeSampling(host.defaults.sampling, generation.sampling);
-    const { reasoning = true } = request;
-    const format = await prepareFormat(request.responseFormat);
-    const turn = { messages, generation, sampling, ...options, toolRun, format, reasoning, signal, usage };
-    events = new TurnEvents({ turnId: toolRun.turnId, sessionId: session.id, model: host.model.path });
-    return await runTurn(host, request, template, turn, { queue, events });
-  } catch (error) {
-    const limit = { deadline: generation.deadline, timeoutMs: request.timeoutMs, signal };
-    const reported = requestError(error, 'request', { closing, limit, usage });
-    events?.end({ error: reported });
-    throw reported;
-  } finally {
-    stopDropping();
-  }
+  const limits = readLimits(request, CHAT_OPTIONS, closing, leaveSignal);
+  const conversation = readChat(request.messages);
+  return runReply({ what: 'request', owner: 'agent', end: leaveTokens }, limits, queue, async () => {
+    const { source, turn } = await readRequest(host, request, conversation, limits);
+    const { tokens: template, reason: templateReason, breakpoints } = await host.templates.find(source);
+    const { tenant, affinity } = request;
+    const prefix = { template, templateReason, breakpoints, tenant, affinity, useCache: true };
+    const sequence = new ConversationSequence({ ...host, ...prefix, kind: 'request' });
+    const lock = new TurnLock(host.lock, sequence);
+    return Turn.prepare({ ...host, source, sequence, lock, queue, remedy: REMEDY }, turn, request.responseFormat);
+  });
+}
+
+/** Ends a request. Its tokens stay in the KV cache for later requests. */
+function leaveTokens(turn: Turn | undefined): void {
+  turn?.lock.leave();
+  turn?.sequence.abandon();
+}
+
+/**
+ * Counts the tokens of a request's first prompt, with the generation prompt.
+ *
+ * @param closing aborts when the agent is closed
+ * @throws HeadstartError as `AgentServer.countTokens`.
+ */
+export async function countPromptTokens(host: ChatHost, request: ChatRequest, closing: AbortSignal): Promise<number> {
+  const limits = readLimits(request, CHAT_OPTIONS, closing);
+  const { source, turn } = await readRequest(host, request, readChat(request.messages), limits);
+  const format = await prepareFormat(request.responseFormat);
+  const { tokens } = await host.renderer.tokens(source, turn.messages, promptOptions({ ...turn, format }, 0));
+  return tokens.length;
+}
+
+/** @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`. */
+async function readRequest(
+  host: ChatHost,
+  request: ChatRequest,
+  { systemPrompt, messages }: Conversation,
+  limits: ReplyLimits,
+): Promise<{ source: TemplateSource; turn: Omit<TurnRequest, 'format'> }> {
+  const { contextSize, defaults } = host;
+  const { source, tools } = await templateSource(host, { systemPrompt, tools: request.tools, signal: limits.signal });
+  const session = { id: randomUUID(), messages };
+  const { sampling } = defaults;
+  return { source, turn: turnRequest(request, limits, { messages, tools, session, sampling, contextSize }) };
 }
 
 /** @throws HeadstartError `INVALID_ARGUMENT`. */
-function readChat(input: readonly ConversationMessage[]): {
-  systemPrompt: string | undefined;
-  messages: ChatMessage[];
-} {
+function readChat(input: readonly ConversationMessage[]): Conversation {
   const conversation = readConversation(input, undefined);
   const last = conversation.messages.at(-1);
   if (last === undefined || last.role === 'assistant') {
     throw invalidMessage('Expected `messages` to end with a user message or the results of tool calls');
   }
   return conversation;
-}
-
-async function runTurn(
-  host: ChatHost,
-  { tenant, affinity }: ChatRequest,
-  { source, boundary }: { source: TemplateSource; boundary: Boundary },
-  request: TurnRequest,
-  { queue, events }: { queue: PartQueue<StreamPart>; events: TurnEvents },
-): Promise<StreamEnd<StreamPart, Reply>> {
-  const { model, renderer, messageEnds, contextSize, engine, cache } = host;
-  const { tokens: template, reason: templateReason, breakpoints } = boundary;
-  const setup = {
-    engine,
-    cache,
-    template,
-    templateReason,
-    breakpoints,
-    tenant,
-    affinity,
-    useCache: true,
-    kind: 'request' as const,
-  };
-  const sequence = new ConversationSequence(setup);
-  const lock = new TurnLock(host.lock, sequence);
-  const services = { model, renderer, messageEnds, contextSize, source, sequence, lock, queue };
-  try {
-    await lock.enter(request.toolRun.signal);
-    events.begin();
-    const turn = new Turn({ ...services, compaction: undefined, onPrompt: () => undefined }, request);
-    const end = await turn.run();
-    await lock.untilRead(queue, request.signal);
-    events.end(end.result);
-    return end;
-  } catch (error) {
-    sequence.afterFailure();
-    throw error;
-  } finally {
-    lock.leave();
-    sequence.abandon();
-  }
 }

@@ -1,18 +1,17 @@
-import { combinedSignal, eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import { Generation } from '../generate/generation.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
 import { makeSampler, mergeSampling } from '../generate/sampling.js';
 import type { FinishPart } from '../generate/stream-parts.js';
-import { UsageCounter } from '../generate/usage-counter.js';
 import { boolean, group, type OptionsOf } from '../option-types.js';
 import { describe } from '../options.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import type { ChatServices } from './chat-host.js';
 import { ConversationSequence } from './conversation-sequence.js';
-import { GENERATION, type ResolvedGeneration, resolveGeneration } from './send-options.js';
-import { requestError } from './turn-errors.js';
+import { type PreparedReply, type ReplyLimits, readLimits, runReply } from './reply-run.js';
+import { GENERATION } from './send-options.js';
+import { contextFull } from './turn-errors.js';
 import { TurnLock } from './turn-lock.js';
 
 const COMPLETION = {
@@ -61,49 +60,43 @@ export function streamComplete(
     if (typeof prompt !== 'string') {
       throw new HeadstartError('INVALID_ARGUMENT', `Expected \`prompt\` to be a string, got ${describe(prompt)}`);
     }
-    const generation = resolveGeneration(options, COMPLETION_OPTIONS);
-    const signal = combinedSignal(closing, leaveSignal, options.signal);
-    const usage = new UsageCounter();
-    const stopDropping = queue.closeOnAbort(signal);
-    try {
+    const limits = readLimits(options, COMPLETION_OPTIONS, closing, leaveSignal);
+    return runReply({ what: 'completion', owner: 'agent', end: freeTokens }, limits, queue, async () => {
       const tokens = await promptTokens(services, prompt, options.parseSpecial ?? false);
-      const end = await run(
-        services,
-        { ...generation, sampling: mergeSampling(defaults, generation.sampling), tokens, signal, usage },
-        queue,
-      );
-      await queue.untilDrained(signal); // until then, as in a turn, the reader may still leave the stream
-      return end;
-    } catch (error) {
-      const limit = { deadline: generation.deadline, timeoutMs: options.timeoutMs, signal };
-      throw requestError(error, 'completion', { closing, limit, usage });
-    } finally {
-      stopDropping();
-    }
+      const sampling = mergeSampling(defaults, limits.generation.sampling);
+      const setup = { kind: 'request', template: new Int32Array(), useCache: true } as const;
+      const sequence = new ConversationSequence({ ...services, ...setup });
+      const lock = new TurnLock(services.lock, sequence);
+      const run = () => generate({ ...services, sequence, lock, queue }, { ...limits, tokens, sampling });
+      return { sequence, lock, run };
+    });
   });
 }
 
-interface CompletionRun extends ResolvedGeneration {
-  /** The options of the agent, overridden by those of the completion. */
-  sampling: SamplingOptions;
-  tokens: Int32Array;
-  signal: AbortSignal;
-  usage: UsageCounter;
+/** Ends a completion, and frees its cells. */
+function freeTokens(reply: Pick<PreparedReply<CompletionPart, Completion>, 'sequence' | 'lock'> | undefined): void {
+  reply?.lock.leave();
+  reply?.sequence.close();
 }
 
-async function run(
-  services: ChatServices,
-  request: CompletionRun,
-  queue: PartQueue<CompletionPart>,
+interface CompletionServices extends Pick<ChatServices, 'model' | 'contextSize'> {
+  sequence: ConversationSequence;
+  lock: TurnLock;
+  queue: PartQueue<CompletionPart>;
+}
+
+interface CompletionRun extends ReplyLimits {
+  tokens: Int32Array;
+  /** The options of the agent, overridden by those of the completion. */
+  sampling: SamplingOptions;
+}
+
+async function generate(
+  { model, contextSize, sequence, lock, queue }: CompletionServices,
+  { tokens, sampling, generation, signal, usage }: CompletionRun,
 ): Promise<StreamEnd<CompletionPart, Completion>> {
-  const { model, contextSize } = services;
-  const { tokens, sampling, signal, usage, ...generation } = request;
-  const setup = { kind: 'request', template: new Int32Array(), useCache: true } as const;
-  const sequence = new ConversationSequence({ ...services, ...setup });
-  const lock = new TurnLock(services.lock, sequence);
   const sampler = await makeSampler(model, sampling, {}, tokens);
   try {
-    await lock.enter(eitherSignal(signal, generation.deadline));
     const generating = new Generation(model, sequence, {
       ...generation,
       prompt: tokens,
@@ -132,8 +125,7 @@ async function run(
     return { last: { type: 'finish', ...finish }, result: { text, ...finish } };
   } finally {
     sampler?.close();
-    lock.leave();
-    sequence.close();
+    sequence.close(); // the reader may take long to read the last parts
   }
 }
 
@@ -149,11 +141,7 @@ async function promptTokens(
     throw new HeadstartError('INVALID_ARGUMENT', 'Expected a prompt of at least one token, got an empty one');
   }
   if (tokens.length >= contextSize) {
-    throw new HeadstartError(
-      'CONTEXT_FULL',
-      `The prompt has ${tokens.length} tokens, which leaves no space for a reply in a context of ${contextSize}. ` +
-        'Shorten the prompt or raise `contextSize`.',
-    );
+    throw contextFull('The prompt', tokens.length, contextSize, 'Shorten the prompt or raise `contextSize`.');
   }
   return tokens;
 }

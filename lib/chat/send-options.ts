@@ -69,6 +69,8 @@ export const TOOL_CALLS = {
       ['auto', 'required', 'none'].includes(input as string) || (isObject(input) && typeof input.name === 'string'),
     'auto, required, none or { name }',
   ).default('auto'),
+  /** Whether one reply may have several tool calls. Always false if `maxParallelTools` is 1. @default true */
+  parallelToolCalls: boolean().default(true),
   /**
    * Maximum number of replies in one turn, 1 to 1,000. A turn continues after a reply with tool calls, and after a
    * reply that does not match `responseFormat`. @default 16
@@ -154,6 +156,8 @@ export interface ResolvedGeneration {
   stop: readonly string[];
   repetition: RepetitionGuardOptions | undefined;
   logProbabilities: number | undefined;
+  timeoutMs: number | undefined;
+  /** Fires `timeoutMs` after the call. */
   deadline: AbortSignal | undefined;
 }
 
@@ -174,6 +178,7 @@ export function resolveGeneration(options: unknown, schema: Group<GenerationOpti
     stop: stop === undefined ? [] : (stopsOf(stop) as readonly string[]),
     repetition: repetitionGuard ? (repetitionGuard === true ? {} : repetitionGuard) : undefined,
     logProbabilities,
+    timeoutMs,
     deadline: timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs),
   };
 }

@@ -1,6 +1,5 @@
 // Rewrites errors of decodes and queues, so that the message names the method that the program called.
 import { HeadstartError } from '../errors.js';
-import type { UsageCounter } from '../generate/usage-counter.js';
 import type { Usage } from '../usage.js';
 
 /** A time limit for a reply. */
@@ -44,35 +43,16 @@ export function withUsage(error: unknown, usage: Usage): unknown {
 }
 
 /**
- * The error of a request that belongs to no session.
+ * The error for a prompt that leaves no space for a reply.
  *
- * @param what the request, as the message names it: "completion"
- * @param how.closing aborts when the agent is closed
+ * @param what begins the message, for example "The prompt"
+ * @param remedy tells what the program can do
  */
-export function requestError(
-  error: unknown,
-  what: string,
-  {
-    closing,
-    limit: { signal, ...limit },
-    usage,
-  }: { closing: AbortSignal; limit: TimeLimit & { signal: AbortSignal }; usage: UsageCounter },
-): unknown {
-  const failure = closing.aborted
-    ? new HeadstartError('CLOSED', `The agent was closed during this ${what}`, { cause: error })
-    : asAborted(error, `The ${what}`, limit, signal);
-  return withUsage(failure, usage.total());
-}
-
-/** The error for a prompt that fills the context. */
-export function contextFull(promptTokens: number, contextSize: number, isCompacted: boolean): HeadstartError {
-  const remedy = isCompacted
-    ? '`compaction` has already replaced all of the conversation except the newest part. ' +
-      'Raise `contextSize`, or start a new session.'
-    : 'Raise `contextSize`, set `compaction` or call `session.compact()`, or start a new session.';
+export function contextFull(what: string, tokens: number, contextSize: number, remedy: string): HeadstartError {
+  const maxTokens = contextSize - 1; // a reply has at least one token
   return new HeadstartError(
     'CONTEXT_FULL',
-    `The conversation has ${promptTokens} tokens, which leaves no space for a reply in a context of ${contextSize}. ` +
-      `${remedy} If tool results fill the context, lower \`maxToolResultLength\`.`,
+    `${what} has ${tokens} tokens, which is more than the maximum of ${maxTokens} in a context of ${contextSize}. ${remedy}`,
+    { tokens, maxTokens },
   );
 }

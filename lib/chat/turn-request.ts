@@ -1,87 +1,56 @@
-// Merges the options of a turn with the session's options and the defaults, and checks them before the turn begins.
-
-import { combinedSignal, eitherSignal } from '../abort.js';
+// Merges the options of a turn with those of its session, and checks them before the turn begins.
+import { eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import { mergeSampling } from '../generate/sampling.js';
-import { UsageCounter } from '../generate/usage-counter.js';
+import type { ChatMessage } from '../prompt/messages.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import { requireToolChoice, type ToolSession, type ToolSet } from '../tools/tool.js';
-import { readTurn, type TurnInput } from './conversation.js';
-import {
-  resolveGeneration,
-  resolveToolOptions,
-  SEND_OPTIONS,
-  type SendOptions,
-  type ToolOptions,
-} from './send-options.js';
+import type { ReplyLimits } from './reply-run.js';
+import { resolveToolOptions, type SendOptions, type ToolOptions } from './send-options.js';
 import type { TurnRequest } from './turn.js';
 import { newTurnId } from './turn-events.js';
 
-/** A turn with checked options. Its `responseFormat` is prepared when the turn begins. */
-export type CheckedTurn = Omit<TurnRequest, 'format'>;
-
-/** The options that all turns of a session share. */
-export interface TurnDefaults {
+/** The conversation of a turn, and what its session or agent sets. */
+interface TurnSetting {
+  /** The conversation up to the messages that the model answers. */
+  messages: readonly ChatMessage[];
   tools: ToolSet;
+  session: ToolSession;
   sampling: SamplingOptions;
-  options: ToolOptions;
-}
-
-interface TurnArguments {
-  message: TurnInput;
-  options: SendOptions;
-  /** The turn is aborted when one of these signals aborts. */
-  signals: readonly AbortSignal[];
-}
-
-/** @throws HeadstartError `INVALID_ARGUMENT`. */
-export function readRequest(
-  session: ToolSession,
-  setup: TurnDefaults,
-  contextSize: number,
-  { message, options, signals }: TurnArguments,
-): CheckedTurn {
-  const generation = resolveGeneration(options, SEND_OPTIONS);
-  const signal = combinedSignal(...signals, options.signal);
-  const toolRun = prepareToolRun(contextSize, [setup.options, options], {
-    tools: setup.tools,
-    session,
-    // Tools stop at the deadline of the reply, because no reply could follow their results.
-    signal: eitherSignal(signal, generation.deadline),
-  });
-  requireOneGoal(options);
-  return {
-    messages: [...session.messages, ...readTurn(message, session.messages)],
-    generation,
-    sampling: mergeSampling(setup.sampling, generation.sampling),
-    ...toolRun,
-    reasoning: options.reasoning ?? true,
-    signal,
-    usage: new UsageCounter(),
-  };
+  toolOptions?: ToolOptions | undefined;
+  contextSize: number;
 }
 
 /**
- * Prepares the tool calls of a turn.
+ * Merges the options of a turn with the setting. The `responseFormat` is prepared later, because that takes time.
  *
- * @param layers as {@link resolveToolOptions}
- * @throws HeadstartError `INVALID_ARGUMENT` if `toolChoice` names an unknown tool.
+ * @throws HeadstartError `INVALID_ARGUMENT`.
  */
-export function prepareToolRun(
-  contextSize: number,
-  layers: readonly ToolOptions[],
-  run: Pick<TurnRequest['toolRun'], 'tools' | 'session' | 'signal'>,
-): Pick<TurnRequest, 'maxSteps' | 'toolChoice' | 'toolRun'> {
-  const { maxSteps, toolChoice, onToolCall: hook, ...limits } = resolveToolOptions(contextSize, ...layers);
-  requireToolChoice(toolChoice, run.tools);
-  return { maxSteps, toolChoice, toolRun: { ...limits, ...run, turnId: newTurnId(), hook } };
+export function turnRequest(
+  options: SendOptions,
+  limits: ReplyLimits,
+  { messages, tools, session, sampling, toolOptions = {}, contextSize }: TurnSetting,
+): Omit<TurnRequest, 'format'> {
+  const resolved = resolveToolOptions(contextSize, toolOptions, options);
+  const { maxSteps, toolChoice, parallelToolCalls, onToolCall: hook, ...callLimits } = resolved;
+  requireToolChoice(toolChoice, tools);
+  requireOneGoal(options);
+  // Tools stop at the deadline of the reply, because no reply could follow their results.
+  const signal = eitherSignal(limits.signal, limits.generation.deadline);
+  return {
+    ...limits,
+    messages,
+    sampling: mergeSampling(sampling, limits.generation.sampling),
+    maxSteps,
+    toolChoice,
+    parallelToolCalls: parallelToolCalls && callLimits.maxParallelTools > 1,
+    toolRun: { ...callLimits, tools, session, signal, hook, turnId: newTurnId() },
+    reasoning: options.reasoning ?? true,
+  };
 }
 
 /** @throws HeadstartError `INVALID_ARGUMENT` if the reply must be both a call and JSON. */
-export function requireOneGoal({
-  responseFormat,
-  toolChoice = 'auto',
-}: Pick<SendOptions, 'responseFormat' | 'toolChoice'>): void {
+function requireOneGoal({ responseFormat, toolChoice = 'auto' }: SendOptions): void {
   if (responseFormat !== undefined && (toolChoice === 'required' || typeof toolChoice === 'object')) {
     throw new HeadstartError(
       'INVALID_ARGUMENT',

@@ -3,22 +3,28 @@ import { HeadstartError } from '../errors.js';
 import type { CheckpointPlace } from '../generate/generation.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import type { StreamEnd } from '../generate/reply-stream.js';
-import { asMessages, type PreparedFormat, type Rejected } from '../generate/response-format.js';
+import {
+  asMessages,
+  type PreparedFormat,
+  prepareFormat,
+  type Rejected,
+  type ResponseFormat,
+} from '../generate/response-format.js';
 import type { CompactionReport, FinishPart, Reply, StreamPart, ToolResult } from '../generate/stream-parts.js';
 import { CallIds } from '../generate/tool-calls.js';
 import type { FinishedCall } from '../generate/tool-input.js';
-import type { UsageCounter } from '../generate/usage-counter.js';
 import type { Model } from '../native/model.js';
 import type { MessageEnds } from '../prompt/message-end.js';
 import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage } from '../prompt/messages.js';
-import type { Prompt, Renderer, TemplateSource } from '../prompt/renderer.js';
+import type { Prompt, Renderer, ReplyOptions, TemplateSource } from '../prompt/renderer.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../tools/run-calls.js';
 import type { ToolChoice } from '../tools/tool.js';
 import type { ConversationSequence } from './conversation-sequence.js';
-import type { ResolvedGeneration } from './send-options.js';
+import type { PreparedReply, ReplyLimits } from './reply-run.js';
 import { type FinishedReply, StepReply } from './step-reply.js';
 import { contextFull } from './turn-errors.js';
+import { TurnEvents } from './turn-events.js';
 import type { TurnLock } from './turn-lock.js';
 
 /** A shortened conversation. */
@@ -47,29 +53,33 @@ export interface TurnServices {
   contextSize: number;
   source: TemplateSource;
   /** Shortens long conversations. If undefined, the turn never shortens the conversation. */
-  compaction: TurnCompaction | undefined;
+  compaction?: TurnCompaction | undefined;
+  /** What a program can do if a prompt does not fit into the context, for the message of the error. */
+  remedy: string;
   /** Called with the first prompt of the turn, before anything is decoded. */
-  onPrompt: (prompt: Int32Array) => void;
+  onPrompt?: (prompt: Int32Array) => void;
 }
 
-export interface TurnRequest {
+export interface TurnRequest extends ReplyLimits {
   /** The conversation. The messages of this turn are its last messages. */
   messages: readonly ChatMessage[];
-  generation: ResolvedGeneration;
   sampling: SamplingOptions;
   toolChoice: ToolChoice;
+  /** Whether one reply may have several calls. */
+  parallelToolCalls: boolean;
   maxSteps: number;
   toolRun: ToolRun;
   format: PreparedFormat | undefined;
   reasoning: boolean;
-  signal: AbortSignal;
-  usage: UsageCounter;
 }
 
 /**
  * A user's message, the model's reply, and all rounds of tool calls between them. A step is one prompt and its reply.
  */
-export class Turn {
+export class Turn implements PreparedReply<StreamPart, Reply> {
+  readonly sequence: ConversationSequence;
+  readonly lock: TurnLock;
+  readonly events: TurnEvents;
   /** The conversation, including the messages of this turn. A compaction may have shortened it. */
   #conversation: ChatMessage[];
   /**
@@ -84,8 +94,24 @@ export class Turn {
    * Replies that `format` did not allow. These replies are part of this turn's prompts, but not of the conversation.
    */
   readonly #rejected: Rejected[] = [];
+  /** The first prompt, as {@link checkPrompt} rendered it. */
+  #firstPrompt: Prompt | undefined;
 
-  constructor(services: TurnServices, request: TurnRequest) {
+  /** @throws HeadstartError `INVALID_ARGUMENT` or `SCHEMA_INVALID` (`responseFormat`). */
+  static async prepare(
+    services: TurnServices,
+    request: Omit<TurnRequest, 'format'>,
+    responseFormat: ResponseFormat | undefined,
+  ): Promise<Turn> {
+    return new Turn(services, { ...request, format: await prepareFormat(responseFormat) });
+  }
+
+  private constructor(services: TurnServices, request: TurnRequest) {
+    const { sequence, lock, model } = services;
+    const { session, turnId } = request.toolRun;
+    this.sequence = sequence;
+    this.lock = lock;
+    this.events = new TurnEvents({ turnId, sessionId: session.id, model: model.path });
     this.#services = services;
     this.#request = request;
     this.#conversation = [...request.messages];
@@ -94,6 +120,18 @@ export class Turn {
   /** The conversation as it is now. */
   get conversation(): readonly ChatMessage[] {
     return this.#conversation;
+  }
+
+  /**
+   * Renders the first prompt, and refuses it if it is too long and no compaction can shorten it.
+   *
+   * @throws HeadstartError `CONTEXT_FULL`, and the errors of rendering.
+   */
+  async checkPrompt(): Promise<void> {
+    this.#firstPrompt = await this.#prompt(0);
+    if (this.#services.compaction === undefined) {
+      this.#requireSpace(this.#firstPrompt);
+    }
   }
 
   /** Generates replies and runs tools until the model has replied without a call, or the caller has to answer calls. */
@@ -131,15 +169,11 @@ export class Turn {
   }
 
   async #step(index: number): Promise<FinishedReply> {
-    const { contextSize, compaction } = this.#services;
-    const { signal } = this.#request;
-    throwIfAborted(signal);
+    throwIfAborted(this.#request.signal);
     const prompt = await this.#fittingPrompt(index);
-    if (prompt.tokens.length >= contextSize) {
-      throw this.#rejected.at(-1)?.error ?? contextFull(prompt.tokens.length, contextSize, compaction !== undefined);
-    }
+    this.#requireSpace(prompt);
     if (index === 0) {
-      this.#services.onPrompt(prompt.tokens);
+      this.#services.onPrompt?.(prompt.tokens);
     }
     const reply = await this.#openReply(prompt, index);
     try {
@@ -157,15 +191,23 @@ export class Turn {
     }
   }
 
+  /** @throws HeadstartError `CONTEXT_FULL`, or the error of the reply that is to be replaced. */
+  #requireSpace({ tokens }: Prompt): void {
+    const { contextSize, remedy } = this.#services;
+    if (tokens.length >= contextSize) {
+      throw this.#rejected.at(-1)?.error ?? contextFull('The prompt', tokens.length, contextSize, remedy);
+    }
+  }
+
   async #openReply(prompt: Prompt, index: number): Promise<StepReply> {
-    const { messages, generation, toolRun, format, signal, usage } = this.#request;
+    const { messages, generation, parallelToolCalls, format, signal, usage } = this.#request;
     return StepReply.open(this.#services, {
       prompt,
       checkpoint: await this.#checkpointIn(prompt, index),
       generation,
       sampling: this.#samplingOf(index),
       isStructured: this.#hasTools || format !== undefined,
-      maxCalls: toolRun.maxParallelTools === 1 ? 1 : Number.POSITIVE_INFINITY,
+      maxCalls: parallelToolCalls ? Number.POSITIVE_INFINITY : 1,
       ids: new CallIds([...messages, ...this.#added]),
       signal,
       usage,
@@ -187,7 +229,7 @@ export class Turn {
 
   /** Renders the prompt of a step. If the prompt fills too much of the context, compacts the conversation first. */
   async #fittingPrompt(index: number): Promise<Prompt> {
-    const prompt = await this.#prompt(index);
+    const prompt = (index === 0 ? this.#firstPrompt : undefined) ?? (await this.#prompt(index));
     const compacted = await this.#services.compaction?.shorten(this.#conversation, prompt.tokens.length);
     if (compacted === undefined) {
       return prompt;
@@ -199,22 +241,8 @@ export class Turn {
 
   #prompt(index: number): Promise<Prompt> {
     const { renderer, source } = this.#services;
-    const { format, reasoning, toolRun } = this.#request;
-    return renderer.prompt(source, [...this.#conversation, ...this.#rejected.flatMap(asMessages)], {
-      toolChoice: this.#choiceOf(index),
-      parallelToolCalls: toolRun.maxParallelTools > 1,
-      reasoning,
-      jsonSchema: format?.grammarSchema,
-    });
-  }
-
-  /** A call is required only in the first reply. If every reply required a call, the turn would never end. */
-  #choiceOf(index: number): ToolChoice {
-    const { toolChoice, format } = this.#request;
-    if (format !== undefined) {
-      return 'none';
-    }
-    return index === 0 || toolChoice === 'none' ? toolChoice : 'auto';
+    const messages = [...this.#conversation, ...this.#rejected.flatMap(asMessages)];
+    return renderer.prompt(source, messages, promptOptions(this.#request, index));
   }
 
   get #hasTools(): boolean {
@@ -320,6 +348,23 @@ export class Turn {
     const [toolCalls, toolResults] = [this.#toolCalls, this.#toolResults];
     return { last: { type: 'finish', ...finish }, result: { text, reasoning, toolCalls, toolResults, ...finish } };
   }
+}
+
+/**
+ * The options of a step's prompt. A call is required only in the first reply. If every reply required a call, the turn
+ * would never end.
+ */
+export function promptOptions(
+  { format, reasoning, toolChoice, parallelToolCalls }: TurnRequest,
+  index: number,
+): ReplyOptions {
+  const choice = index === 0 || toolChoice === 'none' ? toolChoice : 'auto';
+  return {
+    toolChoice: format === undefined ? choice : 'none',
+    parallelToolCalls,
+    reasoning,
+    jsonSchema: format?.grammarSchema,
+  };
 }
 
 /** Seeds are smaller than this number, because llama.cpp takes the number itself as a request for a random seed. */

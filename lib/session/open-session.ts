@@ -58,7 +58,11 @@ export async function openSession(
   const { systemPrompt, messages } = restored
     ? { systemPrompt: options.systemPrompt, messages: restored.messages }
     : readConversation(options.messages ?? [], options.systemPrompt);
-  const { source, tools, boundary } = await findTemplate(host, { ...options, systemPrompt }, restored !== undefined);
+  const { source, tools, boundary } = await findTemplate(host, {
+    ...options,
+    systemPrompt,
+    isRestored: restored !== undefined,
+  });
   requireToolChoice(resolveToolOptions(contextSize, options).toolChoice, tools);
   if (options.sampling !== undefined) {
     await requireSampling(model, mergeSampling(defaults.sampling, options.sampling));

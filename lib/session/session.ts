@@ -1,21 +1,19 @@
 import { randomUUID } from 'node:crypto';
-import { eitherSignal, throwIfAborted } from '../abort.js';
+import { throwIfAborted } from '../abort.js';
 import { type StartReport, startReport } from '../cache/start-report.js';
 import type { ChatServices } from '../chat/chat-host.js';
-import { pendingCalls, type TurnInput } from '../chat/conversation.js';
+import { pendingCalls, readTurn, type TurnInput } from '../chat/conversation.js';
 import { ConversationSequence } from '../chat/conversation-sequence.js';
-import type { SendOptions } from '../chat/send-options.js';
-import { Turn } from '../chat/turn.js';
-import { asAborted, type TimeLimit, withUsage } from '../chat/turn-errors.js';
-import { TurnEvents } from '../chat/turn-events.js';
+import { type ReplyOwner, readLimits, runReply } from '../chat/reply-run.js';
+import { SEND_OPTIONS, type SendOptions } from '../chat/send-options.js';
+import { Turn, type TurnRequest, type TurnServices } from '../chat/turn.js';
+import { asAborted } from '../chat/turn-errors.js';
 import { TurnLock } from '../chat/turn-lock.js';
-import { type CheckedTurn, readRequest } from '../chat/turn-request.js';
+import { turnRequest } from '../chat/turn-request.js';
 import { publish } from '../diagnostics/events.js';
 import type { ContentsCopy } from '../engine/sequence-states.js';
-import { HeadstartError } from '../errors.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
-import { type PreparedFormat, prepareFormat } from '../generate/response-format.js';
 import type { CompactionReport, Reply, StreamPart } from '../generate/stream-parts.js';
 import { checkedOptions, parseOptions } from '../parse-options.js';
 import type { ChatMessage, ToolCall } from '../prompt/messages.js';
@@ -30,6 +28,13 @@ import { SessionActivity } from './session-activity.js';
 import { SAVE_OPTIONS, type SaveOptions } from './session-options.js';
 import type { SessionSetup } from './session-setup.js';
 import { sharedPrefix } from './shared-prefix.js';
+
+const LOWER_RESULTS = 'If tool results fill the context, lower `maxToolResultLength`.';
+/** What a program can do if the prompt of a session is too long. */
+const REMEDY = `Raise \`contextSize\`, set \`compaction\` or call \`session.compact()\`, or start a new session. ${LOWER_RESULTS}`;
+const REMEDY_AFTER_COMPACTION =
+  '`compaction` has already replaced all of the conversation except the newest part. Raise `contextSize`, or start a ' +
+  `new session. ${LOWER_RESULTS}`;
 
 /**
  * A conversation. Each turn runs in a sequence of the KV cache. An idle session may lose its sequence to another
@@ -148,48 +153,41 @@ export class Session implements ToolSession {
     leaveSignal: AbortSignal,
   ): Promise<StreamEnd<StreamPart, Reply>> {
     this.#activity.requireOpen();
-    const input = { message, options, signals: [this.#activity.closing, leaveSignal] };
-    const request = readRequest(this, this.#setup, this.#services.contextSize, input);
+    const limits = readLimits(options, SEND_OPTIONS, this.#activity.closing, leaveSignal);
+    const { tools, sampling, options: toolOptions } = this.#setup;
+    const messages = [...this.#messages, ...readTurn(message, this.#messages)];
+    const { contextSize } = this.#services;
+    const setting = { messages, tools, session: this, sampling, toolOptions, contextSize };
+    const request = turnRequest(options, limits, setting);
     this.#activity.begin('send');
-    return this.#activity.track(this.#runTurn(request, options, queue));
+    const owner: ReplyOwner<Turn> = {
+      what: 'turn',
+      owner: 'session',
+      onLocked: () => {
+        this.#rollBack = this.#sequence.rollbackPoint();
+      },
+      onRead: (turn) => {
+        this.#messages = Object.freeze([...turn.conversation]);
+        this.#rollBack = undefined; // the turn is part of the conversation now
+      },
+      end: () => this.#endTurn(),
+    };
+    const prepare = () => Turn.prepare(this.#turnServices(request, queue), request, options.responseFormat);
+    return this.#activity.track(runReply(owner, limits, queue, prepare));
   }
 
-  async #runTurn(
-    request: CheckedTurn,
-    options: SendOptions,
-    queue: PartQueue<StreamPart>,
-  ): Promise<StreamEnd<StreamPart, Reply>> {
-    const { signal, generation, toolRun, usage } = request;
-    const stopDropping = queue.closeOnAbort(signal);
-    const events = new TurnEvents({ turnId: toolRun.turnId, sessionId: this.id, model: this.#services.model.path });
-    try {
-      await this.#turnLock.enter(eitherSignal(signal, generation.deadline));
-      this.#rollBack = this.#sequence.rollbackPoint();
-      events.begin();
-      const turn = await this.#beginTurn(request, options, queue);
-      const end = await turn.run();
-      await this.#turnLock.untilRead(queue, signal);
-      this.#messages = Object.freeze([...turn.conversation]);
-      this.#rollBack = undefined; // the turn is part of the conversation now
-      events.end(end.result);
-      return end;
-    } catch (error) {
-      const limit = { deadline: generation.deadline, timeoutMs: options.timeoutMs };
-      const failure = withUsage(this.#failure(error, limit, signal), usage.total());
-      events.end({ error: failure });
-      throw failure;
-    } finally {
-      stopDropping();
-      await this.#endTurn();
-    }
-  }
-
-  #failure(error: unknown, limit: TimeLimit, signal: AbortSignal): unknown {
-    if (this.closed) {
-      return new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error });
-    }
-    this.#sequence.afterFailure();
-    return asAborted(error, 'The turn', limit, signal);
+  #turnServices({ sampling, toolRun }: Omit<TurnRequest, 'format'>, queue: PartQueue<StreamPart>): TurnServices {
+    const { source, compaction } = this.#setup;
+    const services = { ...this.#services, source, sequence: this.#sequence };
+    const job = compaction && { ...services, sampling, options: compaction, signal: toolRun.signal };
+    return {
+      ...services,
+      lock: this.#turnLock,
+      queue,
+      compaction: job && new AutomaticCompaction(job),
+      remedy: job === undefined ? REMEDY : REMEDY_AFTER_COMPACTION,
+      onPrompt: (prompt) => this.#checkTemplate(prompt),
+    };
   }
 
   async #endTurn(): Promise<void> {
@@ -329,27 +327,6 @@ export class Session implements ToolSession {
   /** The same as {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  async #beginTurn(request: CheckedTurn, options: SendOptions, queue: PartQueue<StreamPart>): Promise<Turn> {
-    throwIfAborted(request.signal);
-    const format: PreparedFormat | undefined = await prepareFormat(options.responseFormat);
-    const { model, renderer, messageEnds, contextSize } = this.#services;
-    const { source, compaction } = this.#setup;
-    const shared = { model, renderer, contextSize, source, sequence: this.#sequence };
-    const { sampling, toolRun } = request;
-    return new Turn(
-      {
-        ...shared,
-        messageEnds,
-        lock: this.#turnLock,
-        queue,
-        compaction:
-          compaction && new AutomaticCompaction({ ...shared, sampling, options: compaction, signal: toolRun.signal }),
-        onPrompt: (prompt) => this.#checkTemplate(prompt),
-      },
-      { ...request, format },
-    );
   }
 
   async #compact(
