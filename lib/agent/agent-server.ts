@@ -210,7 +210,7 @@ export class AgentServer {
       return (await this.#parts.renderer.plainTokens(input)).length;
     }
     const { systemPrompt, messages } = readConversation(input, options.systemPrompt);
-    const { source } = await findTemplate(this.#parts, { ...options, systemPrompt });
+    const { source } = await findTemplate(this.#parts, { ...options, systemPrompt, messages });
     return (await this.#parts.renderer.prompt(source, messages)).tokens.length;
   }
 

@@ -2,7 +2,9 @@ import type { PrefixCache } from '../cache/prefix-cache.js';
 import type { Engine } from '../engine/engine.js';
 import type { RwLock } from '../engine/rw-lock.js';
 import type { Model } from '../native/model.js';
+import { withCalledTools } from '../prompt/deferred-tools.js';
 import type { MessageEnds } from '../prompt/message-end.js';
+import type { ChatMessage } from '../prompt/messages.js';
 import type { Renderer, TemplateSource } from '../prompt/renderer.js';
 import type { Boundary } from '../prompt/template-boundary.js';
 import type { Templates } from '../prompt/templates.js';
@@ -48,6 +50,8 @@ type TemplateHost = Pick<ChatHost, 'defaults' | 'stableTools' | 'templates' | 'c
 interface TemplateRequest {
   systemPrompt?: string | undefined;
   tools?: readonly Tool[] | undefined;
+  /** The messages at the start of the conversation: see {@link withCalledTools}. @default none */
+  messages?: readonly ChatMessage[];
   signal?: AbortSignal | undefined;
   /** Whether the system prompt and tools are those of a saved session. The agent's defaults are then not added. */
   isRestored?: boolean;
@@ -60,14 +64,14 @@ interface TemplateRequest {
  */
 export async function templateSource(
   { defaults, stableTools, mcp }: TemplateHost,
-  { systemPrompt, tools: requested, signal, isRestored = false }: TemplateRequest,
+  { systemPrompt, tools: requested, messages = [], signal, isRestored = false }: TemplateRequest,
 ): Promise<{ source: TemplateSource; tools: ToolSet }> {
   const ownTools = requested === undefined ? defaults.tools : await ToolSet.prepare(requested);
   const tools = isRestored ? ownTools : await mcp.extend(ownTools, signal);
   const { definitions } = tools;
   const source: TemplateSource = {
     systemPrompt: systemPrompt ?? (isRestored ? undefined : defaults.systemPrompt),
-    tools: stableTools ? stableToolOrder(definitions) : definitions,
+    tools: withCalledTools(stableTools ? stableToolOrder(definitions) : definitions, messages),
   };
   return { source, tools };
 }

@@ -118,10 +118,11 @@ async function readRequest(
   limits: ReplyLimits,
 ): Promise<{ source: TemplateSource; turn: Omit<TurnRequest, 'format'> }> {
   const { contextSize, defaults } = host;
-  const { source, tools } = await templateSource(host, { systemPrompt, tools: request.tools, signal: limits.signal });
+  const { signal } = limits;
+  const { source, tools } = await templateSource(host, { systemPrompt, tools: request.tools, messages, signal });
   const session = { id: randomUUID(), messages };
   const { sampling } = defaults;
-  return { source, turn: turnRequest(request, limits, { messages, tools, session, sampling, contextSize }) };
+  return { source, turn: turnRequest(request, limits, { messages, source, tools, session, sampling, contextSize }) };
 }
 
 /** @throws HeadstartError `INVALID_ARGUMENT`. */

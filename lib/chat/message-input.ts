@@ -3,6 +3,7 @@
 import { HeadstartError } from '../errors.js';
 import { isObject } from '../json.js';
 import { describe, nearestName } from '../options.js';
+import { type ToolReferencePart, withoutReferences } from '../prompt/deferred-tools.js';
 import { requireExactIntegers } from '../prompt/exact-json.js';
 import {
   type AssistantMessage,
@@ -13,16 +14,18 @@ import {
   type UserMessage,
 } from '../prompt/messages.js';
 
+/** A part of a text, as in the OpenAI API. */
+export interface TextPart {
+  readonly type: 'text';
+  /** Parts are joined unchanged, with nothing between them. */
+  readonly text: string;
+}
+
 /** The text of a message: a string, or a list of parts as in the OpenAI API. */
-export type MessageText =
-  | string
-  | readonly {
-      readonly type: 'text';
-      /** Parts are joined unchanged, with nothing between them. */
-      readonly text: string;
-    }[];
+export type MessageText = string | readonly TextPart[];
 
 type WithText<T> = Omit<T, 'content'> & { content: MessageText };
+type WithParts<T> = Omit<T, 'content'> & { content: string | readonly (TextPart | ToolReferencePart)[] };
 
 /** A tool call in the form of the OpenAI chat API. */
 export interface OpenAiToolCall {
@@ -60,7 +63,7 @@ export interface OpenAiToolMessage {
   /** The same as {@link ToolMessage.toolName}. */
   name?: string;
   /** The result, as text for the model. */
-  content: MessageText;
+  content: string | readonly (TextPart | ToolReferencePart)[];
 }
 
 /** The system prompt as the first message of a conversation. */
@@ -77,8 +80,8 @@ export interface SystemMessageInput {
  * is `INVALID_ARGUMENT`, unless its value is null, undefined or an empty array.
  */
 export type MessageInput =
-  | WithText<UserMessage>
-  | WithText<ToolMessage>
+  | WithParts<UserMessage>
+  | WithParts<ToolMessage>
   | WithText<AssistantMessage>
   | OpenAiAssistantMessage
   | OpenAiToolMessage;
@@ -88,7 +91,7 @@ export type ConversationMessage = SystemMessageInput | MessageInput;
 
 /** For each role: every accepted field name, and the name of that field in this package. */
 const FIELDS: Record<ChatMessage['role'], Readonly<Record<string, string>>> = {
-  user: { role: 'role', content: 'content' },
+  user: { role: 'role', content: 'content', toolReferences: 'toolReferences' },
   assistant: {
     role: 'role',
     content: 'content',
@@ -104,6 +107,7 @@ const FIELDS: Record<ChatMessage['role'], Readonly<Record<string, string>>> = {
     tool_call_id: 'toolCallId',
     toolName: 'toolName',
     name: 'toolName',
+    toolReferences: 'toolReferences',
   },
 };
 const SYSTEM_FIELDS = { role: 'role', content: 'content' };
@@ -140,12 +144,15 @@ export function readMessage(message: unknown, where: string): ChatMessage {
     );
   }
   const role = readRole(message.role, where);
-  const { content, toolCallId, toolName, reasoning, toolCalls } = renamed(message, FIELDS[role], where);
+  const { content: given, toolCallId, toolName, reasoning, toolCalls, ...rest } = renamed(message, FIELDS[role], where);
+  const { content, ...found } = role === 'assistant' ? { content: given } : withoutReferences(given);
+  const references =
+    rest.toolReferences === undefined ? found : { toolReferences: readReferences(rest.toolReferences, where) };
   const calls = toolCalls === undefined ? undefined : readCalls(toolCalls, where);
   const text = readText(calls?.length ? (content ?? '') : content, where);
   switch (role) {
     case 'user':
-      return { role, content: text };
+      return { role, content: text, ...references };
     case 'assistant':
       return {
         role,
@@ -159,6 +166,7 @@ export function readMessage(message: unknown, where: string): ChatMessage {
         content: text,
         toolCallId: readName(toolCallId, `\`toolCallId\` of ${where}`),
         ...(toolName !== undefined && { toolName: readName(toolName, `\`toolName\` of ${where}`) }),
+        ...references,
       };
   }
 }
@@ -223,6 +231,13 @@ function readText(content: unknown, where: string): string {
       return text;
     })
     .join('');
+}
+
+function readReferences(names: unknown, where: string): readonly string[] {
+  if (!Array.isArray(names)) {
+    throw invalidMessage(`Expected \`toolReferences\` of ${where} to be an array, got ${describe(names)}`);
+  }
+  return Object.freeze(names.map((name) => readName(name, `each of the \`toolReferences\` of ${where}`)));
 }
 
 function readCalls(calls: unknown, where: string): ToolCall[] {

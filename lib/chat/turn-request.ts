@@ -2,7 +2,9 @@
 import { eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import { mergeSampling } from '../generate/sampling.js';
+import { loadedTools } from '../prompt/deferred-tools.js';
 import type { ChatMessage } from '../prompt/messages.js';
+import type { TemplateSource } from '../prompt/renderer.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import { requireToolChoice, type ToolSession, type ToolSet } from '../tools/tool.js';
 import type { ReplyLimits } from './reply-run.js';
@@ -14,6 +16,8 @@ import { newTurnId } from './turn-events.js';
 interface TurnSetting {
   /** The conversation up to the messages that the model answers. */
   messages: readonly ChatMessage[];
+  source: TemplateSource;
+  /** All tools of `source`. */
   tools: ToolSet;
   session: ToolSession;
   sampling: SamplingOptions;
@@ -29,11 +33,12 @@ interface TurnSetting {
 export function turnRequest(
   options: SendOptions,
   limits: ReplyLimits,
-  { messages, tools, session, sampling, toolOptions = {}, contextSize }: TurnSetting,
+  { messages, source, tools: all, session, sampling, toolOptions = {}, contextSize }: TurnSetting,
 ): Omit<TurnRequest, 'format'> {
   const resolved = resolveToolOptions(contextSize, toolOptions, options);
   const { maxSteps, toolChoice, parallelToolCalls, onToolCall: hook, ...callLimits } = resolved;
-  requireToolChoice(toolChoice, tools);
+  const tools = all.only(loadedTools(source.tools ?? [], messages));
+  requireToolChoice(toolChoice, all, tools);
   requireOneGoal(options);
   // Tools stop at the deadline of the reply, because no reply could follow their results.
   const signal = eitherSignal(limits.signal, limits.generation.deadline);

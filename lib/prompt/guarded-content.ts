@@ -1,13 +1,17 @@
 // Guards all content of a conversation: texts, names and ids.
 import type { ContentGuard } from './content-guard.js';
 import type { ChatMessage, ToolCall } from './messages.js';
-import type { TemplateSource } from './renderer.js';
+import type { TemplateSource, ToolDefinition } from './renderer.js';
 
 export function guardSource({ systemPrompt, tools }: TemplateSource, guard: ContentGuard): TemplateSource {
   return {
-    tools: tools?.map(({ name, grammarSchema: _, ...tool }) => ({ ...guard.json(tool), name: guard.name(name) })),
+    tools: tools?.map((tool) => guardTool(tool, guard)),
     systemPrompt: systemPrompt === undefined ? undefined : guard.text(systemPrompt),
   };
+}
+
+export function guardTool({ name, grammarSchema: _, ...tool }: ToolDefinition, guard: ContentGuard): ToolDefinition {
+  return { ...guard.json(tool), name: guard.name(name) };
 }
 
 export function guardMessage(message: ChatMessage, guard: ContentGuard): ChatMessage {

@@ -36,7 +36,7 @@ export async function locateContents(
   const { systemPrompt, tools = [] } = source;
   const marked = {
     systemPrompt: marks.systemPrompt(systemPrompt),
-    tools: tools.map((tool, index) => marks.tool(tool, index)),
+    tools: tools.map((tool, index) => (tool.deferred ? tool : marks.tool(tool, index))),
     messages: messages.map((message, index) => marks.message(message, index)),
   };
   const messagesWith = (units: ReadonlySet<Unit>) =>

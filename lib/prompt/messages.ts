@@ -19,6 +19,11 @@ export interface UserMessage {
   role: 'user';
   /** The text. If it contains the text of a control token, that part stays plain text. */
   content: string;
+  /**
+   * The names of deferred tools that are loaded by this message. Their definitions follow the text.
+   * @default none
+   */
+  toolReferences?: readonly string[];
 }
 
 /** A reply of the model. */
@@ -43,6 +48,11 @@ export interface ToolMessage {
   toolName?: string;
   /** The result, as text for the model. If it contains the text of a control token, that part stays plain text. */
   content: string;
+  /**
+   * The names of deferred tools that are loaded by this message. Their definitions follow the text.
+   * @default none
+   */
+  toolReferences?: readonly string[];
 }
 
 /** A message of a conversation. The system prompt is not a message: see `systemPrompt`. */

@@ -5,10 +5,12 @@ import type { Model } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
 import { ChatTemplate } from './chat-template.js';
 import { PlainText, type PromptPiece } from './content-guard.js';
+import { loadedTools, showsDefinitions, toolsInHead } from './deferred-tools.js';
 import { guardMessage, guardSource } from './guarded-content.js';
 import { withCallsAsText, withToolsInSystemPrompt } from './hermes.js';
 import type { ChatMessage } from './messages.js';
 import { ReplyFormats } from './reply-formats.js';
+import { ToolDefinitions } from './tool-definitions.js';
 
 /** A tool as the model sees it. */
 export interface ToolDefinition {
@@ -20,6 +22,8 @@ export interface ToolDefinition {
   parameters?: object;
   /** The MCP server that listed the tool: see `stableTools`. The model does not see this name. */
   server?: string;
+  /** Whether only a message that refers to the tool shows and loads the tool. @default false */
+  deferred?: boolean;
   /** @internal The JSON Schema from which the grammar of calls is made. @default parameters */
   grammarSchema?: object;
 }
@@ -81,6 +85,7 @@ export class Renderer {
   readonly #chatTemplate: ChatTemplate;
   readonly #formats: ReplyFormats;
   readonly #plainText: PlainText;
+  readonly #definitions: ToolDefinitions;
 
   /** @param override a chat template that replaces the model's own */
   constructor(model: Model, override?: string) {
@@ -88,6 +93,7 @@ export class Renderer {
     this.#chatTemplate = new ChatTemplate(model, override);
     this.#formats = new ReplyFormats(model, this.#chatTemplate);
     this.#plainText = new PlainText(model, this.chatTemplate);
+    this.#definitions = new ToolDefinitions(this.#chatTemplate);
   }
 
   /** The Jinja template. Empty if the model has none. */
@@ -116,7 +122,7 @@ export class Renderer {
    */
   async prompt(source: TemplateSource, messages: readonly ChatMessage[], options: ReplyOptions = {}): Promise<Prompt> {
     const { rendered, describesTools, hasGuardedSource, ...prompt } = await this.#tokenized(source, messages, options);
-    const { tools = [] } = source;
+    const tools = loadedTools(source.tools ?? [], messages);
     const isPlain = !hasGuardedSource && tools.length === 0 && !changesFormat(options);
     return { ...prompt, format: isPlain ? rendered : await this.#formats.find(tools, describesTools, options) };
   }
@@ -179,10 +185,12 @@ export class Renderer {
     const { tools = [], systemPrompt } = source;
     const describesTools = tools.length > 0 && (await this.#chatTemplate.describesTools(systemPrompt !== undefined));
     const guard = this.#plainText.guard();
-    const guardedSource = guardSource(source, guard);
+    const guardedSource = guardSource({ systemPrompt, tools: toolsInHead(tools) }, guard);
     const hasGuardedSource = guard.isUsed;
-    const guardedMessages = messages.map((message) => guardMessage(message, guard));
-    const rendered = await this.#render(guardedSource, guardedMessages, describesTools, options);
+    const written = showsDefinitions(tools, messages)
+      ? await this.#definitions.write(source, messages, guard)
+      : messages.map((message) => guardMessage(message, guard));
+    const rendered = await this.#render(guardedSource, written, describesTools, options);
     return { pieces: guard.split(rendered.prompt), rendered, describesTools, hasGuardedSource };
   }
 
@@ -207,7 +215,7 @@ export class Renderer {
         },
       );
     const hasCalls = messages.some(isAboutCalls);
-    if (hasCalls && !(describesTools && (await this.#chatTemplate.showsCalls(true)))) {
+    if (hasCalls && !(describesTools && (await this.#chatTemplate.showsCalls(tools.length > 0)))) {
       return render(withCallsAsText(messages));
     }
     return render(messages).catch((error: unknown) => {

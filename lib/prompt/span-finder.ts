@@ -3,6 +3,7 @@
 import type { Model } from '../native/model.js';
 import { unlessRefused } from './chat-template.js';
 import type { LocatedMark } from './content-marks.js';
+import { toolsInHead } from './deferred-tools.js';
 import { type LocatedConversation, locateContents } from './located-conversation.js';
 import { MessageBoundaries, type MessageBoundary } from './message-boundaries.js';
 import type { ChatMessage } from './messages.js';
@@ -32,7 +33,10 @@ export interface Span {
 export interface PromptSpans {
   /** The text of the system prompt, without the markup of its turn. */
   system: Span | undefined;
-  /** Each tool from its name or description to that of the next tool. Known spans are ascending and disjoint. */
+  /**
+   * Each tool from its name or description to that of the next tool. Known spans are ascending and disjoint. The span of
+   * a deferred tool is unknown.
+   */
   tools: (Span | undefined)[];
   /** Each message with the markup of its turn. Known spans are ascending and disjoint. */
   messages: (Span | undefined)[];
@@ -59,20 +63,23 @@ export class SpanFinder {
    * @throws HeadstartError as {@link Renderer.prompt}.
    */
   async find(
-    source: TemplateSource,
+    { systemPrompt, tools = [] }: TemplateSource,
     messages: readonly ChatMessage[],
     options: ReplyOptions = {},
   ): Promise<PromptSpans> {
+    const inHead = toolsInHead(tools);
+    const source = { systemPrompt, tools: [...inHead, ...tools.filter(({ deferred }) => deferred)] };
+    const spans = await this.#find(source, messages, options);
+    return { ...spans, tools: tools.map((tool) => spans.tools[inHead.indexOf(tool)]) };
+  }
+
+  /** @param source the tools that are not deferred come first. Only these have spans. */
+  async #find(source: TemplateSource, messages: readonly ChatMessage[], options: ReplyOptions): Promise<PromptSpans> {
     const prompt = await this.#renderer.tokens(source, messages, options);
     const positions = TokenPositions.of(this.#model, prompt);
     if (positions === undefined) {
-      const unknown = (list: readonly unknown[] = []) => list.map(() => undefined);
-      return {
-        system: undefined,
-        tools: unknown(source.tools),
-        messages: unknown(messages),
-        generationPrompt: undefined,
-      };
+      const unknown = messages.map(() => undefined);
+      return { system: undefined, tools: [], messages: unknown, generationPrompt: undefined };
     }
     const textOptions = await this.#textOptions(prompt, source, messages, options);
     const conversation = await locateContents(this.#renderer, prompt, source, messages, textOptions);
@@ -83,8 +90,7 @@ export class SpanFinder {
       isWhole(conversation, index, boundaries) ? spanBetween(cuts[index], cuts[index + 1]) : undefined,
     );
     const ranges = await findToolRanges(this.#renderer, conversation);
-    const toolSpans =
-      ranges === undefined ? (source.tools ?? []).map(() => undefined) : spansOfTools(ranges, positions);
+    const toolSpans = ranges === undefined ? [] : spansOfTools(ranges, positions);
     const last = cuts.at(-1);
     return {
       system: inFrontOf(messageSpans, systemSpan(conversation.located, positions)),

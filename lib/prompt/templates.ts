@@ -5,6 +5,7 @@ import { LRUCache } from 'lru-cache';
 import { makeDirectory, replaceText } from '../files.js';
 import type { Model } from '../native/model.js';
 import { findBreakpoints } from './breakpoints.js';
+import { toolsInHead } from './deferred-tools.js';
 import type { Renderer, TemplateSource } from './renderer.js';
 import { type Boundary, type BoundaryHint, findBoundary, findBoundaryWithHint } from './template-boundary.js';
 
@@ -53,7 +54,8 @@ export class Templates {
    *
    * @throws HeadstartError as {@link Renderer.prompt}.
    */
-  find(source: TemplateSource): Promise<Boundary> {
+  find({ systemPrompt, tools = [] }: TemplateSource): Promise<Boundary> {
+    const source = { systemPrompt, tools: toolsInHead(tools) };
     const name = this.#name(source);
     let boundary = this.#remembered.get(name);
     if (boundary === undefined) {
@@ -65,7 +67,8 @@ export class Templates {
   }
 
   /** Call this if a conversation did not begin with its template. The next search probes again. */
-  forget(source: TemplateSource): void {
+  forget({ systemPrompt, tools = [] }: TemplateSource): void {
+    const source = { systemPrompt, tools: toolsInHead(tools) };
     this.#remembered.delete(this.#name(source));
     const path = this.#hintPath(source);
     if (path !== undefined) {

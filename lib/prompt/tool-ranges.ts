@@ -1,6 +1,8 @@
 // Finds the text of each tool in a prompt.
 import { unlessRefused } from './chat-template.js';
+import { commonEnd } from './common-text.js';
 import type { LocatedMark } from './content-marks.js';
+import { toolsInHead } from './deferred-tools.js';
 import type { LocatedConversation } from './located-conversation.js';
 import type { Renderer, ToolDefinition } from './renderer.js';
 
@@ -26,12 +28,14 @@ const REPLACEMENTS: readonly Replacement[] = [
 /**
  * The text from the first mark of each tool to the first mark of the next tool. Undefined if this text depends on
  * other tools, or if other text depends on this tool. To find out, renders the conversation with some tools replaced by
- * other tools.
+ * other tools. Leaves out deferred tools, which follow all other tools.
  */
 export async function findToolRanges(
   renderer: Renderer,
-  { text, located, source, messages, options, marks, markedTools: tools = [] }: LocatedConversation,
+  { text, located, source, messages, options, marks, markedTools = [] }: LocatedConversation,
 ): Promise<TextRange[] | undefined> {
+  const tools = toolsInHead(markedTools);
+  const deferred = markedTools.filter((tool) => tool.deferred);
   const starts = startsOf(located, tools.length);
   const last = tools.length - 1;
   if (starts === undefined || last < 0) {
@@ -40,7 +44,9 @@ export async function findToolRanges(
   let end = starts[last] as number;
   for (const { isReplaced, other } of REPLACEMENTS) {
     const others = tools.map((tool, index) => (isReplaced(index, last) ? other(tool) : tool));
-    const rendered = await unlessRefused(renderer.text({ ...source, tools: others }, messages, options));
+    const rendered = await unlessRefused(
+      renderer.text({ ...source, tools: [...others, ...deferred] }, messages, options),
+    );
     const found = rendered && marks.read(rendered.text);
     const otherStarts = found && startsOf(found.marks, tools.length);
     const isKept = (index: number) => !isReplaced(index, last);
@@ -52,7 +58,7 @@ export async function findToolRanges(
     }
     if (isReplaced(last, last)) {
       const [tail, otherTail] = [text.slice(starts[last]), found?.text.slice(otherStarts[last]) ?? ''];
-      end = Math.max(end, text.length - commonSuffixLength(tail, otherTail));
+      end = Math.max(end, text.length - commonEnd(tail, otherTail).length);
     }
   }
   const next = located.find(({ owner, at }) => owner.part !== 'tool' && at >= (starts[0] as number));
@@ -100,13 +106,4 @@ function otherTool({ name, description }: ToolDefinition): ToolDefinition {
 
 function bareTool({ name, description }: ToolDefinition): ToolDefinition {
   return { name, ...(description && { description }) };
-}
-
-function commonSuffixLength(a: string, b: string): number {
-  const limit = Math.min(a.length, b.length);
-  let length = 0;
-  while (length < limit && a[a.length - 1 - length] === b[b.length - 1 - length]) {
-    length++;
-  }
-  return length;
 }

@@ -61,6 +61,7 @@ export async function openSession(
   const { source, tools, boundary } = await findTemplate(host, {
     ...options,
     systemPrompt,
+    messages,
     isRestored: restored !== undefined,
   });
   requireToolChoice(resolveToolOptions(contextSize, options).toolChoice, tools);

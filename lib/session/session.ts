@@ -154,10 +154,10 @@ export class Session implements ToolSession {
   ): Promise<StreamEnd<StreamPart, Reply>> {
     this.#activity.requireOpen();
     const limits = readLimits(options, SEND_OPTIONS, this.#activity.closing, leaveSignal);
-    const { tools, sampling, options: toolOptions } = this.#setup;
+    const { source, tools, sampling, options: toolOptions } = this.#setup;
     const messages = [...this.#messages, ...readTurn(message, this.#messages)];
     const { contextSize } = this.#services;
-    const setting = { messages, tools, session: this, sampling, toolOptions, contextSize };
+    const setting = { messages, source, tools, session: this, sampling, toolOptions, contextSize };
     const request = turnRequest(options, limits, setting);
     this.#activity.begin('send');
     const owner: ReplyOwner<Turn> = {

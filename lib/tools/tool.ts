@@ -1,6 +1,6 @@
 import { HeadstartError } from '../errors.js';
 import type { JsonObject } from '../json.js';
-import { callable, checked, group, type OptionsOf, openGroup, string, value } from '../option-types.js';
+import { boolean, callable, checked, group, type OptionsOf, openGroup, string, value } from '../option-types.js';
 import { describe, nearestName } from '../options.js';
 import { parseOptions } from '../parse-options.js';
 import type { ChatMessage } from '../prompt/messages.js';
@@ -61,6 +61,13 @@ const TOOL = {
   execute: callable<(args: any, context: ToolContext) => unknown>().optional(),
   /** The MCP server that listed the tool: see `stableTools`. The model does not see this name. @default none */
   server: string().optional(),
+  /**
+   * Whether to leave the tool out of the beginning of the prompt. The model sees and can call such a tool only after a
+   * message with the content part `{ type: 'tool-reference', toolName }`, which shows the definition of the tool. So
+   * many tools can be offered without a long prompt, and a tool that is loaded later changes no earlier token.
+   * @default false
+   */
+  deferred: boolean().optional(),
 };
 
 /** A tool that the model can call. */
@@ -135,13 +142,14 @@ export class ToolSet {
     const prepared = new Map<string, PreparedTool>();
     const definitions: ToolDefinition[] = [];
     for (const each of tools) {
-      const { name, description, server } = each;
+      const { name, description, server, deferred } = each;
       const schema = await prepareInputSchema(each);
       prepared.set(name, { tool: each, schema });
       definitions.push(
         Object.freeze({
           name,
           ...(server !== undefined && { server }),
+          ...(deferred === true && { deferred }),
           ...(description !== undefined && { description }),
           ...(inputSchemaOf(each) !== undefined && { parameters: schema.jsonSchema }),
         }),
@@ -155,6 +163,18 @@ export class ToolSet {
     return new ToolSet(
       [...this.#plainDefinitions, ...others.#plainDefinitions],
       new Map([...this.#tools, ...others.#tools]),
+    );
+  }
+
+  /** The set of those tools that have a definition in `definitions`. */
+  only(definitions: readonly ToolDefinition[]): ToolSet {
+    if (definitions.length === this.size) {
+      return this;
+    }
+    const names = new Set(definitions.map(({ name }) => name));
+    return new ToolSet(
+      this.#plainDefinitions.filter(({ name }) => names.has(name)),
+      new Map([...this.#tools].filter(([name]) => names.has(name))),
     );
   }
 
@@ -321,8 +341,11 @@ export type ToolChoice =
       name: string;
     };
 
-/** @throws HeadstartError `INVALID_ARGUMENT` for a choice that these tools do not allow. */
-export function requireToolChoice(choice: ToolChoice, tools: ToolSet): void {
+/**
+ * @param loaded the tools that the reply may call: all but deferred ones that are not loaded
+ * @throws HeadstartError `INVALID_ARGUMENT` for a choice that these tools do not allow.
+ */
+export function requireToolChoice(choice: ToolChoice, tools: ToolSet, loaded: ToolSet = tools): void {
   if (typeof choice === 'object' && tools.get(choice.name) === undefined) {
     const names = tools.definitions.map(({ name }) => describe(name)).join(', ') || 'none';
     throw new HeadstartError(
@@ -330,7 +353,15 @@ export function requireToolChoice(choice: ToolChoice, tools: ToolSet): void {
       `Expected \`toolChoice\` to name one of this session's tools (${names}), got ${describe(choice.name)}`,
     );
   }
-  if (choice === 'required' && tools.size === 0) {
-    throw new HeadstartError('INVALID_ARGUMENT', 'Expected a session with tools for `toolChoice` "required"');
+  if (typeof choice === 'object' && loaded.get(choice.name) === undefined) {
+    throw new HeadstartError(
+      'INVALID_ARGUMENT',
+      `Expected \`toolChoice\` to name a loaded tool, got the deferred tool ${describe(choice.name)}: add the content ` +
+        "part { type: 'tool-reference', toolName } to a message first",
+    );
+  }
+  if (choice === 'required' && loaded.size === 0) {
+    const reason = tools.size === 0 ? 'got no tools' : 'got only deferred tools that no message refers to';
+    throw new HeadstartError('INVALID_ARGUMENT', `Expected loaded tools for \`toolChoice\` "required", ${reason}`);
   }
 }

@@ -11,7 +11,8 @@ import {
   type ResolvedOf,
   text,
 } from '../../option-types.js';
-import type { ChatMessage } from '../../prompt/messages.js';
+import { referencesIn } from '../../prompt/deferred-tools.js';
+import type { ChatMessage, UserMessage } from '../../prompt/messages.js';
 import { type Cut, cutsDuringTurn, cutTurns, turnsOf } from './cut.js';
 import { type SummaryJob, summarize } from './summary.js';
 
@@ -120,12 +121,15 @@ async function shorten(job: CompactionJob, messages: readonly ChatMessage[], cut
   };
 }
 
-function withSummary(job: CompactionJob, summary: string, { kept }: Cut): ChatMessage[] {
-  return [requestOf(job), Object.freeze({ role: 'assistant', content: summary }), ...kept];
+/** The tools that the summarized messages loaded stay loaded: the request refers to them. */
+function withSummary(job: CompactionJob, summary: string, { turns, steps, kept }: Cut): ChatMessage[] {
+  const toolReferences = [...new Set([...turns, ...steps].flat().flatMap(referencesIn))];
+  const request = { ...requestOf(job), ...(toolReferences.length > 0 && { toolReferences }) };
+  return [Object.freeze(request), Object.freeze({ role: 'assistant', content: summary }), ...kept];
 }
 
 /** The user message that asks for the summary. */
-function requestOf({ options }: CompactionJob): ChatMessage {
+function requestOf({ options }: CompactionJob): UserMessage {
   return Object.freeze({ role: 'user', content: options.prompt ?? DEFAULT_PROMPT });
 }
 

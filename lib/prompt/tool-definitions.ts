@@ -1,0 +1,141 @@
+// Writes the definitions of deferred tools into the messages that refer to them. A definition has the form in which the
+// chat template describes tools. Renders find this form.
+import { LRUCache } from 'lru-cache';
+import { type ChatTemplate, unlessRefused } from './chat-template.js';
+import { commonEnd, commonStart } from './common-text.js';
+import { type ContentGuard, withoutSentinels } from './content-guard.js';
+import { type ShownReferences, shownReferences } from './deferred-tools.js';
+import { guardMessage, guardTool } from './guarded-content.js';
+import { type ChatMessage, toOpenAiTool } from './messages.js';
+import type { TemplateSource, ToolDefinition } from './renderer.js';
+
+/** The maximum number of remembered texts. */
+const MAX_REMEMBERED = 1024;
+
+const MESSAGES: readonly ChatMessage[] = [{ role: 'user', content: 'x' }];
+
+/** Two tools that differ in every part: their texts have only the markup around a tool in common. */
+const PROBES: readonly [ToolDefinition, ToolDefinition] = [
+  { name: 'a_headstart' },
+  {
+    name: 'z_headstart',
+    description: 'Headstart.',
+    parameters: { type: 'object', properties: { headstart: { type: 'integer' } }, required: ['headstart'] },
+  },
+];
+
+export class ToolDefinitions {
+  readonly #chatTemplate: ChatTemplate;
+  readonly #texts = new LRUCache<string, string>({ max: MAX_REMEMBERED });
+
+  constructor(chatTemplate: ChatTemplate) {
+    this.#chatTemplate = chatTemplate;
+  }
+
+  /**
+   * Guards messages, and adds the definitions to which they refer. The tags around the definitions are ours: the same
+   * tags in the content of a message get a space.
+   */
+  async write(
+    { tools = [], systemPrompt }: TemplateSource,
+    messages: readonly ChatMessage[],
+    guard: ContentGuard,
+  ): Promise<ChatMessage[]> {
+    const shown = shownReferences(tools, messages);
+    const written: ChatMessage[] = [];
+    for (const [index, message] of messages.entries()) {
+      const guarded = guardMessage(withoutTags(message), guard);
+      const { definitions, notes } = shown[index] as ShownReferences;
+      const texts: string[] = [];
+      for (const tool of definitions) {
+        texts.push(await this.#textOf(guardTool(tool, guard), systemPrompt !== undefined));
+      }
+      const block = texts.length === 0 ? [] : [`<tools>\n${texts.join('\n')}\n</tools>`];
+      const parts = [guarded.content, ...block, ...notes.map((note) => guard.text(note))];
+      written.push({ ...guarded, content: parts.filter((part) => part !== '').join('\n') });
+    }
+    return written;
+  }
+
+  /**
+   * The text that describes a tool. If the chat template describes no tools, or if its form cannot be found, the text
+   * is the JSON of the tool, as in the Hermes form.
+   */
+  async #textOf(tool: ToolDefinition, withSystemPrompt: boolean): Promise<string> {
+    const json = JSON.stringify(toOpenAiTool(tool));
+    const key = `${withSystemPrompt} ${json}`;
+    const known = this.#texts.get(key);
+    if (known !== undefined) {
+      return known;
+    }
+    const describesTools = await this.#chatTemplate.describesTools(withSystemPrompt);
+    const text = (describesTools ? await this.#find(tool, withSystemPrompt) : undefined) ?? json;
+    if (withoutSentinels(json) === json) {
+      this.#texts.set(key, text); // a text with sentinels is valid for one prompt only
+    }
+    return text;
+  }
+
+  /**
+   * Renders conversations with the tool alone, with each probe alone, and with both probes. The markup around a tool is
+   * in all of these texts. The text between two tools shows where this markup begins and ends.
+   */
+  async #find(tool: ToolDefinition, withSystemPrompt: boolean): Promise<string | undefined> {
+    const [a, z] = PROBES;
+    const lists = [[tool], [a], [z], [a, z], [z, a]];
+    const texts: string[] = [];
+    for (const tools of lists) {
+      const source = withSystemPrompt ? { systemPrompt: 'x' } : {};
+      const rendered = await unlessRefused(this.#chatTemplate.render(source, MESSAGES, tools, { toolChoice: 'none' }));
+      texts.push(rendered?.prompt ?? '');
+    }
+    return textInForm(texts as Parameters<typeof textInForm>[0]);
+  }
+}
+
+/** Content must not look like a definition. Replies stay unchanged, because their tokens may be in the KV cache. */
+function withoutTags<T extends ChatMessage>(message: T): T {
+  return message.role === 'assistant'
+    ? message
+    : { ...message, content: message.content.replace(/<(\/?)(?=tools>)/gi, '<$1 ') };
+}
+
+/**
+ * Returns the text of the first prompt's tool with its markup.
+ *
+ * @param prompts with one tool, with each of two other tools, and with these two tools in both orders
+ * @returns undefined if the chat template does not write tools one after another in the same form
+ */
+function textInForm([alone, a, z, az, za]: [string, string, string, string, string]): string | undefined {
+  const front = [alone, a, z].reduce(commonStart);
+  const back = [alone, a, z].map((prompt) => prompt.slice(front.length)).reduce(commonEnd);
+  const withoutMarkup = (prompt: string) => prompt.slice(front.length, prompt.length - back.length);
+  const between = (first: string, second: string, both: string) => {
+    const start = front + withoutMarkup(first);
+    const end = withoutMarkup(second) + back;
+    const isUsable = both.length >= start.length + end.length && both.startsWith(start) && both.endsWith(end);
+    return isUsable ? both.slice(start.length, both.length - end.length) : undefined;
+  };
+  const gap = between(a, z, az);
+  if (!gap || gap !== between(z, a, za)) {
+    return undefined;
+  }
+  const [tail, head] = splitGap(gap, commonStart(gap, back), commonEnd(gap, front));
+  return `${head}${withoutMarkup(alone)}${tail}`.trim();
+}
+
+/**
+ * Splits the text between two tools into the end of one tool and the start of the next. If `tail` and `head` overlap,
+ * the next tool starts at white space or an opening bracket in their common part.
+ *
+ * @param tail the longest text that may be the end of a tool
+ * @param head the longest text that may be the start of a tool
+ */
+function splitGap(gap: string, tail: string, head: string): [tail: string, head: string] {
+  const overlap = gap.slice(gap.length - head.length, tail.length);
+  if (overlap === '') {
+    return [tail, head];
+  }
+  const cut = gap.length - head.length + Math.max(0, overlap.search(/[\s<{[(]/));
+  return [gap.slice(0, cut), gap.slice(cut)];
+}
