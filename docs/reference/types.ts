@@ -5,6 +5,7 @@
  * @module types
  */
 
+export type { CacheReport, PromptPlace } from '../../lib/cache/cache-report.js';
 export type { DirectoryBudget } from '../../lib/cache/disk/eviction.js';
 export type {
   CacheEntry,

@@ -10,7 +10,9 @@ import { CandidateLoader } from './candidate-loader.js';
 import { DirectoryWatcher } from './disk/directory-watcher.js';
 import type { DiskStore } from './disk/disk-store.js';
 import { publish } from './events.js';
+import { presentSource } from './explain-miss.js';
 import { type KeyComponents, type Keyring, Keyrings } from './key.js';
+import type { LoadedSource } from './loaded-prefix.js';
 import { PrefillEstimate } from './prefill-estimate.js';
 import { PrefixIndex } from './prefix-index.js';
 import { type StartReport, startReport } from './start-report.js';
@@ -173,6 +175,24 @@ export class PrefixCache {
       }
       throw error;
     }
+  }
+
+  /** Finds what {@link start} would reuse now. Reads no state, counts nothing, and does not count as a use. */
+  async peek(tokens: Int32Array, options: Omit<StartOptions, 'breakpoints' | 'signal'>): Promise<LoadedSource> {
+    const bypass = this.#whyBypass(tokens, options);
+    if (bypass !== undefined) {
+      return { source: 'prefill', cachedTokens: 0, templateReason: bypass };
+    }
+    const { engine, reuse } = this.#options;
+    const keyring = this.keyring(options.tenant);
+    const source = await presentSource(keyring.keyOf(tokens), this.stores);
+    if (source !== 'prefill') {
+      return { source, cachedTokens: tokens.length };
+    }
+    const query = { group: keyring.group, tokens, canTrim: engine.canTrimRestored };
+    const nearest = reuse === 'exact' ? undefined : await this.index.nearestTemplate(query);
+    const [nearestSource, cachedTokens] = [nearest?.source ?? 'prefill', nearest?.shared ?? 0] as const;
+    return { source: nearestSource, cachedTokens, limit: 'template', templateReason: 'absent' };
   }
 
   /** Counts the start of a session that has no template. */

@@ -7,6 +7,7 @@ import type { StateStore, StoredState } from '../engine/state-store.js';
 import { commonPrefixLength, isPrefix, prefixOfAtLeast } from '../tokens.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { IndexedEntry } from './disk/entry.js';
+import type { NearestPrefix } from './loaded-prefix.js';
 import { likelyShared, MIN_SHARED_TOKENS, prefixHashes } from './prefix-hash.js';
 import { PromptsInProgress } from './prompts-in-progress.js';
 import type { ResidentTemplate, ResidentTemplates } from './resident-templates.js';
@@ -136,6 +137,25 @@ export class PrefixIndex {
       }
     }
     return longest?.sequence;
+  }
+
+  /**
+   * The sequence, state or template in this process that shares the longest prefix with a prompt, even if the prompt
+   * cannot use the prefix.
+   *
+   * @returns undefined if none shares a token
+   */
+  nearest({ group, tokens, ownOnly = false }: PrefixQuery, sequence: Sequence): NearestPrefix | undefined {
+    const { engine, states, residents } = this.#parts;
+    const all = [...engine.sessions.leased, ...states.values(), ...residents.values()];
+    let nearest: NearestPrefix | undefined;
+    for (const held of ownOnly ? [sequence, ...ownStates(sequence)] : [sequence, ...all]) {
+      if (held !== undefined && held.group === group) {
+        const shared = prefixOfAtLeast((nearest?.shared ?? 0) + 1, held.tokens, tokens);
+        nearest = shared === 0 ? nearest : { tokens: held.tokens, shared };
+      }
+    }
+    return nearest;
   }
 
   /** The sequences and states of a query's group that hold tokens of conversations. */

@@ -6,10 +6,18 @@ import { checkpointsOf } from '../engine/sequence-contents.js';
 import type { StateKind } from '../engine/state-store.js';
 import { HeadstartError } from '../errors.js';
 import { commonPrefixLength, isPrefix } from '../tokens.js';
+import {
+  type LoadedPrefix,
+  type LoadedSource,
+  loadedPrefix,
+  type NearestPrefix,
+  type ReuseLimit,
+  templatePrefix,
+} from './loaded-prefix.js';
 import type { PrefixCache } from './prefix-cache.js';
 import { MIN_SHARED_TOKENS } from './prefix-hash.js';
 import type { ConversationCandidate, PrefixQuery } from './prefix-index.js';
-import type { StartReport } from './start-report.js';
+import type { StartReport, StateSource } from './start-report.js';
 
 export interface PrefixSetup {
   engine: Engine;
@@ -105,18 +113,18 @@ export class PrefixLoader {
    * Makes the leased sequence hold the longest possible prefix of a prompt, without the prompt's last token, which is
    * always decoded. After a failure the sequence is empty or holds a prefix of the prompt.
    *
-   * @returns how many tokens of the prefix did not have to be decoded
+   * @returns the source of the prefix, and why it is not longer
    */
-  async load(prompt: Int32Array, signal: AbortSignal): Promise<number> {
+  async load(prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
     const { engine } = this.#setup;
     const sequence = this.#sequence;
     await sequence.swapped?.ready;
     throwIfAborted(signal);
-    const cached = await (engine.reproducible === undefined
+    const loaded = await (engine.reproducible === undefined
       ? this.#load(prompt, signal)
       : this.#loadReproducible(engine.reproducible, prompt, signal));
     engine.states.dropSwapped(sequence); // the sequence now holds newer contents
-    return cached;
+    return loaded;
   }
 
   #queryFor(tokens: Int32Array): PrefixQuery {
@@ -124,7 +132,7 @@ export class PrefixLoader {
     return { group: this.#sequence.group, tokens, canTrim: engine.canTrimRestored, ownOnly: !useCache, affinity };
   }
 
-  async #load(prompt: Int32Array, signal: AbortSignal): Promise<number> {
+  async #load(prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
     const sequence = this.#sequence;
     const { index } = this.#setup.cache;
     const tokens = prompt.subarray(0, -1);
@@ -142,17 +150,65 @@ export class PrefixLoader {
       found = find();
     }
     const { kept, candidate, available } = found;
+    const nearest = index.nearest(this.#queryFor(prompt), sequence);
     index.prompts.begin(sequence, tokens, available);
-    if (candidate !== undefined && this.#isAffordable(candidate)) {
+    let limit = this.#limitOf(candidate);
+    if (candidate !== undefined && limit !== 'cells') {
       await this.#empty();
       if (await this.#loadCandidate(candidate, tokens, signal)) {
-        return sequence.length;
+        return loadedPrefix({ source: sourceOf(candidate), cachedTokens: sequence.length, limit }, nearest);
       }
+      limit = 'copy-failed';
     } else if (kept > 0 && kept >= template && (await this.#trim(kept, signal))) {
-      return kept;
+      return loadedPrefix({ source: 'resident', cachedTokens: kept, limit }, nearest);
     }
     await this.#empty();
-    return template === 0 ? 0 : (await this.loadTemplate(signal)).cachedTokens;
+    return loadedPrefix({ limit, ...(await this.#loadTemplateOf(tokens, signal)) }, nearest);
+  }
+
+  /**
+   * Finds what {@link lease} and {@link load} would reuse now, if the sequence holds no tokens. Leases, copies and
+   * decodes nothing, and does not count as a use of anything.
+   */
+  async peek(prompt: Int32Array): Promise<{ prefix: LoadedPrefix; nearest: NearestPrefix | undefined }> {
+    const { cache, engine, tenant, template, useCache } = this.#setup;
+    this.#sequence.group = this.group;
+    const tokens = prompt.subarray(0, -1);
+    const templateLength = this.#templateLengthIn(tokens);
+    // The disk is asked first, because everything in memory may change during the wait.
+    const start = templateLength === 0 ? undefined : await cache.peek(template, { tenant, cache: useCache });
+    const fromTemplate: LoadedSource = start ?? { source: 'prefill', cachedTokens: 0 };
+    if (engine.reproducible !== undefined) {
+      const prefix = loadedPrefix({ ...fromTemplate, limit: 'reproducible' }, undefined);
+      return { prefix, nearest: undefined };
+    }
+    const nearest = cache.index.nearest(this.#queryFor(prompt), this.#sequence);
+    const idle = this.#findIdle(tokens);
+    const kept = idle === undefined ? 0 : idle.trimmableLength(commonPrefixLength(idle.tokens, tokens));
+    const candidate = cache.index.longest(this.#queryFor(tokens), this.#sequence, Math.max(kept, templateLength));
+    const limit = this.#limitOf(candidate);
+    const loaded: LoadedSource =
+      candidate !== undefined && limit !== 'cells'
+        ? { source: sourceOf(candidate), cachedTokens: candidate.shared, limit }
+        : kept >= templateLength && kept > 0
+          ? { source: 'resident', cachedTokens: kept, limit }
+          : { limit, ...fromTemplate };
+    return { prefix: loadedPrefix(loaded, nearest), nearest };
+  }
+
+  /** Why a prompt may not reuse more tokens than it does, after the choice of `candidate`. */
+  #limitOf(candidate: ConversationCandidate | undefined): ReuseLimit {
+    if (candidate !== undefined && !this.#isAffordable(candidate)) {
+      return 'cells';
+    }
+    return this.#setup.engine.canTrim ? 'not-worth' : 'no-checkpoint';
+  }
+
+  /** Loads the template if the tokens begin with it. */
+  async #loadTemplateOf(tokens: Int32Array, signal: AbortSignal): Promise<LoadedSource> {
+    return this.#templateLengthIn(tokens) === 0
+      ? { source: 'prefill', cachedTokens: 0 }
+      : templatePrefix(await this.loadTemplate(signal));
   }
 
   /**
@@ -237,29 +293,31 @@ export class PrefixLoader {
   }
 
   /** With `reproducible`, a sequence continues only from its own contents or from the template. */
-  async #loadReproducible(rules: Reproducibility, prompt: Int32Array, signal: AbortSignal): Promise<number> {
+  async #loadReproducible(rules: Reproducibility, prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
     const sequence = this.#sequence;
     const tokens = prompt.subarray(0, -1);
     if (sequence.swapped !== undefined) {
       await this.#empty(); // the sequence holds only the template or a part of the swapped-out contents
     }
-    const template = this.#templateLengthIn(tokens);
-    let cached = Number.POSITIVE_INFINITY;
+    let start: LoadedSource | undefined;
     if (sequence.isEmpty) {
       if (!(await rules.swapIn(sequence, prompt, signal))) {
-        cached = template === 0 ? 0 : (await this.loadTemplate(signal)).cachedTokens;
+        start = await this.#loadTemplateOf(tokens, signal);
         await rules.replay(sequence, prompt, signal).catch(async (error: unknown) => {
           await this.#empty().catch(() => undefined); // only a part was replayed: the next turn starts over
           throw error;
         });
       }
     }
+    const limit = 'reproducible';
+    const nearest = { tokens: sequence.tokens, shared: commonPrefixLength(sequence.tokens, prompt) };
     const kept = this.#usable(tokens);
     if (kept === sequence.length || (kept >= this.#setup.template.length && (await this.#trim(kept, signal)))) {
-      return Math.min(kept, cached);
+      const loaded = start ?? { source: 'resident' as const, cachedTokens: kept };
+      return loadedPrefix({ ...loaded, cachedTokens: Math.min(kept, loaded.cachedTokens), limit }, nearest);
     }
     await this.#empty();
-    return template === 0 ? 0 : (await this.loadTemplate(signal)).cachedTokens;
+    return loadedPrefix({ ...(await this.#loadTemplateOf(tokens, signal)), limit }, nearest);
   }
 
   async #trim(length: number, signal: AbortSignal): Promise<boolean> {
@@ -293,4 +351,8 @@ export class PrefixLoader {
     const { cache, tenant } = this.#setup;
     return cache.keyring(tenant).group;
   }
+}
+
+function sourceOf({ source }: ConversationCandidate): StateSource {
+  return source === 'sequence' ? 'resident' : source;
 }

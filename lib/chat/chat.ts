@@ -122,7 +122,8 @@ async function readRequest(
   const { source, tools } = await templateSource(host, { systemPrompt, tools: request.tools, messages, signal });
   const session = { id: randomUUID(), messages };
   const { sampling } = defaults;
-  return { source, turn: turnRequest(request, limits, { messages, source, tools, session, sampling, contextSize }) };
+  const turn = turnRequest(request, limits, { messages, source, tools, session, sampling, contextSize });
+  return { source, turn: { ...turn, firstMessage: systemPrompt === undefined ? 0 : 1 } };
 }
 
 /** @throws HeadstartError `INVALID_ARGUMENT`. */

@@ -1,3 +1,4 @@
+import { cacheReport } from '../cache/cache-report.js';
 import { HeadstartError } from '../errors.js';
 import { Generation } from '../generate/generation.js';
 import type { PartQueue } from '../generate/part-queue.js';
@@ -9,6 +10,7 @@ import { describe } from '../options.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import type { ChatServices } from './chat-host.js';
 import { ConversationSequence } from './conversation-sequence.js';
+import { textAt } from './prompt-places.js';
 import { type PreparedReply, type ReplyLimits, readLimits, runReply } from './reply-run.js';
 import { GENERATION } from './send-options.js';
 import { contextFull } from './turn-errors.js';
@@ -115,11 +117,13 @@ async function generate(
         await pause;
       }
     }
-    const { finishReason, detail, logProbabilities } = generating.result;
+    const { finishReason, detail, logProbabilities, loaded } = generating.result;
+    const place = (index: number) => ({ index, text: textAt(model, tokens, index) });
     const finish = {
       finishReason,
       ...(detail !== undefined && { detail }),
       usage: usage.total(),
+      cache: { ...cacheReport(loaded, tokens.length, place), ms: loaded.ms },
       ...(generation.logProbabilities !== undefined && { logProbabilities }),
     };
     return { last: { type: 'finish', ...finish }, result: { text, ...finish } };

@@ -1,3 +1,4 @@
+import type { LoadedPrefix } from '../cache/loaded-prefix.js';
 import { PrefixLoader, type PrefixSetup } from '../cache/prefix-loader.js';
 import type { StartReport } from '../cache/start-report.js';
 import type { Decoded } from '../engine/decode-request.js';
@@ -84,9 +85,9 @@ export class ConversationSequence implements ReplySequence {
    * Makes the sequence hold the longest possible prefix of the prompt, without the prompt's last token, which is always
    * decoded.
    *
-   * @returns how many tokens of the prefix did not have to be decoded
+   * @returns how many tokens of the prefix did not have to be decoded, and why not more
    */
-  async align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
+  async align(prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
     try {
       return await this.#align(prompt, signal);
     } catch (error) {
@@ -94,7 +95,7 @@ export class ConversationSequence implements ReplySequence {
     }
   }
 
-  async #align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
+  async #align(prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
     const sequence = this.#sequence;
     if (!sequence.isLeased) {
       this.#isUnknown = false;

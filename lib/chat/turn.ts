@@ -1,6 +1,7 @@
 import { orAborted, throwIfAborted } from '../abort.js';
+import { type CacheReport, cacheReport } from '../cache/cache-report.js';
 import { HeadstartError } from '../errors.js';
-import type { CheckpointPlace } from '../generate/generation.js';
+import type { CheckpointPlace, LoadedPrompt } from '../generate/generation.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import type { StreamEnd } from '../generate/reply-stream.js';
 import {
@@ -21,6 +22,7 @@ import type { SamplingOptions } from '../sampling-options.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../tools/run-calls.js';
 import type { ToolChoice } from '../tools/tool.js';
 import type { ConversationSequence } from './conversation-sequence.js';
+import { placeInPrompt } from './prompt-places.js';
 import type { PreparedReply, ReplyLimits } from './reply-run.js';
 import { type FinishedReply, StepReply } from './step-reply.js';
 import { contextFull } from './turn-errors.js';
@@ -63,6 +65,8 @@ export interface TurnServices {
 export interface TurnRequest extends ReplyLimits {
   /** The conversation. The messages of this turn are its last messages. */
   messages: readonly ChatMessage[];
+  /** The index of `messages[0]` in the caller's messages. @default 0 */
+  firstMessage?: number;
   sampling: SamplingOptions;
   toolChoice: ToolChoice;
   /** Whether one reply may have several calls. */
@@ -96,6 +100,8 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   readonly #rejected: Rejected[] = [];
   /** The first prompt, as {@link checkPrompt} rendered it. */
   #firstPrompt: Prompt | undefined;
+  /** What the first prompt reused. */
+  #cacheReport!: CacheReport;
 
   /** @throws HeadstartError `INVALID_ARGUMENT` or `SCHEMA_INVALID` (`responseFormat`). */
   static async prepare(
@@ -184,6 +190,9 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
         }
       }
       const finished = await reply.finish();
+      if (index === 0) {
+        this.#cacheReport = this.#reportCache(prompt, finished.generated.loaded);
+      }
       await this.#emit(finished.parts);
       return finished;
     } finally {
@@ -197,6 +206,19 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     if (tokens.length >= contextSize) {
       throw this.#rejected.at(-1)?.error ?? contextFull('The prompt', tokens.length, contextSize, remedy);
     }
+  }
+
+  /** Called after the reply, because the search for the place of the difference must not delay the first token. */
+  #reportCache(prompt: Prompt, loaded: LoadedPrompt): CacheReport {
+    const { model, source } = this.#services;
+    const conversation = {
+      prompt,
+      source,
+      messages: this.#conversation,
+      firstMessage: this.#request.firstMessage ?? 0,
+    };
+    const place = (index: number) => placeInPrompt(model, conversation, index);
+    return { ...cacheReport(loaded, prompt.tokens.length, place), ms: loaded.ms };
   }
 
   async #openReply(prompt: Prompt, index: number): Promise<StepReply> {
@@ -341,6 +363,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     const finish = {
       ...reason,
       usage: usage.total(),
+      cache: this.#cacheReport,
       ...(generation.logProbabilities !== undefined && { logProbabilities: generated.logProbabilities }),
       ...('object' in ended && { object }),
     };

@@ -104,9 +104,13 @@ export class StateStore {
     this.#now = now;
   }
 
-  /** All states of one kind, beginning with the least recently used. */
-  values(kind: StateKind): StoredState[] {
-    return [...this.#entries.rkeys()].filter((stored) => stored.kind === kind);
+  /**
+   * All states of one kind, beginning with the least recently used.
+   *
+   * @param kind @default all kinds
+   */
+  values(kind?: StateKind): StoredState[] {
+    return [...this.#entries.rkeys()].filter((stored) => kind === undefined || stored.kind === kind);
   }
 
   has(stored: StoredState): boolean {

@@ -1,4 +1,5 @@
 import { eitherSignal } from '../abort.js';
+import type { LoadedPrefix } from '../cache/loaded-prefix.js';
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { Sampler } from '../native/sampler.js';
@@ -49,8 +50,15 @@ export interface CheckpointPlace {
   beginsTurn: boolean;
 }
 
+/** How the prompt of a reply came into its sequence. */
+export interface LoadedPrompt extends LoadedPrefix {
+  /** Milliseconds until the prompt was decoded, including the time in which the reply waited for a sequence. */
+  ms: number;
+}
+
 /** The end of a reply, and the log-probabilities of its tokens. */
 export interface Generated {
+  loaded: LoadedPrompt;
   finishReason: FinishReason;
   detail?: FinishDetail;
   logProbabilities: TokenLogProbabilities[];
@@ -64,7 +72,7 @@ const LONG_REPLY_BYTES = 15 * 1024;
 /** Number of log-probabilities that are computed for each token. The sampled token is almost always among them. */
 const LIKELY_SEARCHED = 100;
 
-type Ending = Omit<Generated, 'logProbabilities'>;
+type Ending = Omit<Generated, 'logProbabilities' | 'loaded'>;
 
 /**
  * Generates one reply, piece by piece. A returned piece of text no longer changes. This class is not an async
@@ -79,6 +87,7 @@ export class Generation {
   readonly #repetition: RepetitionGuard | undefined;
   readonly #tokens: number[] = [];
   readonly #choice: TokenChoice;
+  #loaded!: LoadedPrompt;
   #hasBegun = false;
   /** How long the newest token took, ms. Undefined for the first token, because its time includes the prefill. */
   #tokenMs: number | undefined;
@@ -134,6 +143,7 @@ export class Generation {
   get result(): Generated {
     return {
       ...(this.#endedByText() ?? (this.#ending as Ending)),
+      loaded: this.#loaded,
       logProbabilities: this.#logProbabilities,
     };
   }
@@ -141,13 +151,15 @@ export class Generation {
   async #firstToken(): Promise<number> {
     const { prompt, checkpoint, usage } = this.#request;
     this.#hasBegun = true;
-    const cached = await this.#sequence.align(prompt, this.#choice.signal);
-    usage?.prompt(prompt.length, cached);
+    const begin = performance.now();
+    const loaded = await this.#sequence.align(prompt, this.#choice.signal);
+    usage?.prompt(prompt.length, loaded.cachedTokens);
     const isInside = checkpoint !== undefined && checkpoint.tokens < prompt.length;
     if (isInside) {
       await this.#keepCheckpoint(checkpoint);
     }
     const token = await this.#decode();
+    this.#loaded = { ...loaded, ms: performance.now() - begin };
     if (checkpoint !== undefined && !isInside) {
       await this.#keepCheckpoint(checkpoint);
     }

@@ -1,3 +1,4 @@
+import type { LoadedPrefix } from '../cache/loaded-prefix.js';
 import type { Decoded } from '../engine/decode-request.js';
 import type { Sampler } from '../native/sampler.js';
 
@@ -18,9 +19,9 @@ export interface ReplySequence {
    * Makes the sequence hold the longest prefix of `prompt` that can be loaded. The prefix never includes the prompt's
    * last token.
    *
-   * @returns how many tokens of the prefix were cached, and not computed for this call
+   * @returns how many tokens of the prefix were cached, and not computed for this call, and why not more
    */
-  align(prompt: Int32Array, signal: AbortSignal): Promise<number>;
+  align(prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix>;
   /** Decodes the tokens that the sequence does not hold yet, and chooses the next token. */
   decode(tokensFrom: (position: number) => Int32Array, choice: TokenChoice): Promise<Decoded>;
   /**

@@ -1,3 +1,4 @@
+import type { CacheReport } from '../cache/cache-report.js';
 import type { ToolCall } from '../prompt/messages.js';
 import type { Usage } from '../usage.js';
 
@@ -51,6 +52,8 @@ export interface FinishPart {
   detail?: FinishDetail;
   /** The cost of the turn, added up over its steps. */
   usage: Usage;
+  /** What the first prompt of the turn reused, and why not more. */
+  cache: CacheReport;
   /** The log-probabilities of the last step's tokens, if the option `logProbabilities` is set. */
   logProbabilities?: readonly TokenLogProbabilities[];
   /** With `responseFormat`: the parsed and checked reply. */
@@ -130,6 +133,8 @@ export interface Reply<T = unknown> {
   detail?: FinishDetail;
   /** The cost of the turn, added up over its steps. */
   usage: Usage;
+  /** What the first prompt of the turn reused, and why not more. */
+  cache: CacheReport;
   /** The log-probabilities of the last step's tokens, if the option `logProbabilities` is set. */
   logProbabilities?: readonly TokenLogProbabilities[];
   /** With `responseFormat`: the parsed and checked reply. Absent if the reply was cut off (see `finishReason`). */

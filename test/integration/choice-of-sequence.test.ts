@@ -18,7 +18,7 @@ async function begin({ engine, prefixCache: cache }: Lab, prompt: Int32Array, re
   const setup = { engine, cache, template: new Int32Array(), useCache: true, kind: 'request' as const };
   const sequence = new ConversationSequence({ ...setup, ...request });
   sequence.setBusy(true);
-  const cached = await sequence.align(prompt, signal);
+  const { cachedTokens: cached } = await sequence.align(prompt, signal);
   await sequence.decode((position) => prompt.subarray(position), { signal });
   return { sequence, cached };
 }

@@ -1,0 +1,52 @@
+import type { PromptPlace } from '../cache/cache-report.js';
+import type { Model } from '../native/model.js';
+import type { ContentOwner } from '../prompt/content-marks.js';
+import type { ChatMessage } from '../prompt/messages.js';
+import { ownerOfToken } from '../prompt/prompt-place.js';
+import type { TemplateSource, TokenizedPrompt } from '../prompt/renderer.js';
+
+/** A prompt, and the conversation that it shows. */
+export interface ConversationPrompt {
+  prompt: TokenizedPrompt;
+  source: TemplateSource;
+  messages: readonly ChatMessage[];
+  /** The index of `messages[0]` in the caller's messages, which may begin with a system message. */
+  firstMessage: number;
+}
+
+/** How many tokens of text to show. */
+const SHOWN_TOKENS = 8;
+
+/** Describes the place of a token in a prompt. Renders nothing. */
+export function placeInPrompt(model: Model, conversation: ConversationPrompt, index: number): PromptPlace {
+  const { prompt, source, messages } = conversation;
+  const owner = ownerOfToken(model, prompt, index, source, messages);
+  return { index, ...partOf(owner, conversation), text: textAt(model, prompt.tokens, index) };
+}
+
+/** The names that the caller knows an owner by. */
+export function partOf(
+  owner: ContentOwner | 'opening' | undefined,
+  { source, firstMessage }: Pick<ConversationPrompt, 'source' | 'firstMessage'>,
+): Pick<PromptPlace, 'part' | 'message' | 'tool'> {
+  if (owner === undefined || owner === 'opening') {
+    return owner === undefined ? {} : { part: 'opening' };
+  }
+  const { part, index } = owner;
+  switch (part) {
+    case 'message':
+      return { part, message: firstMessage + index };
+    case 'tool': {
+      const tool = source.tools?.[index]?.name;
+      return tool === undefined ? {} : { part, tool };
+    }
+    case 'system':
+      return firstMessage > 0 ? { part, message: 0 } : { part };
+  }
+}
+
+/** The text of the token at `index` and of those after it. */
+export function textAt(model: Model, tokens: Int32Array, index: number): string {
+  const shown = [...tokens.subarray(index, index + SHOWN_TOKENS)];
+  return new TextDecoder().decode(Buffer.concat(shown.map((token) => model.tokenToBytes(token, { special: true }))));
+}
