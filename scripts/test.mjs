@@ -10,7 +10,11 @@ if (isMain(import.meta)) {
     const result = await run(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', ...process.argv.slice(2)], {
       cwd: root,
       inherit: true,
-      env: { LLAMA_HEADSTART_TEST_MODEL: model?.path ?? '', LLAMA_HEADSTART_MICRO_MODELS: microModels ?? '' },
+      env: {
+        LLAMA_HEADSTART_TEST_MODEL: model?.path ?? '',
+        LLAMA_HEADSTART_MICRO_MODELS: microModels ?? '',
+        LLAMA_HEADSTART_TEST_COMPILED: '1', // set-up has compiled lib: see vitest.config.ts
+      },
     });
     process.exitCode = result.code;
   });
