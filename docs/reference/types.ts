@@ -27,6 +27,7 @@ export type {
 } from '../../lib/cache/template-cache.js';
 export type { CompletionPart } from '../../lib/chat/completion.js';
 export type { TurnInput } from '../../lib/chat/conversation.js';
+export type { PromptComparison, RequestExplanation } from '../../lib/chat/explain.js';
 export type {
   ConversationMessage,
   MessageText,

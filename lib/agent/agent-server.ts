@@ -5,6 +5,7 @@ import { type ChatRequest, chat } from '../chat/chat.js';
 import { findTemplate } from '../chat/chat-host.js';
 import { type Completion, type CompletionOptions, type CompletionPart, streamComplete } from '../chat/completion.js';
 import { readConversation } from '../chat/conversation.js';
+import { comparePrompts, explainRequest, type PromptComparison, type RequestExplanation } from '../chat/explain.js';
 import type { ConversationMessage } from '../chat/message-input.js';
 import { logEvents } from '../diagnostics/debug-log.js';
 import { startTelemetry } from '../diagnostics/telemetry.js';
@@ -167,6 +168,24 @@ export class AgentServer {
   chat<S extends Schema>(request: ChatRequest<S>): ReplyStream<StreamPart, Reply<SchemaValue<S>>> {
     this.#requireOpen();
     return chat(this.#parts, request, this.#closed.signal);
+  }
+
+  /**
+   * Explains what a request of {@link chat} would reuse if it came now, and why not more. With two requests, explains
+   * where their prompts part. Decodes nothing, needs no sequence, and does not count as a use of anything. The answer
+   * comes even while all sequences are busy.
+   *
+   * The `signal` of each request aborts the call.
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `CLOSED`, `ABORTED`, and the codes of rendering.
+   */
+  explain(request: ChatRequest): Promise<RequestExplanation>;
+  explain(first: ChatRequest, second: ChatRequest): Promise<PromptComparison>;
+  async explain(request: ChatRequest, other?: ChatRequest): Promise<RequestExplanation | PromptComparison> {
+    this.#requireOpen();
+    return other === undefined
+      ? explainRequest(this.#parts, request, this.#closed.signal)
+      : comparePrompts(this.#parts, [request, other], this.#closed.signal);
   }
 
   /**

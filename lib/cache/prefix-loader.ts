@@ -45,6 +45,8 @@ export interface PrefixSetup {
 export class PrefixLoader {
   readonly #setup: PrefixSetup;
   readonly #sequence: Sequence;
+  /** The nearest stored prefix before the newest lease, which may evict the sequence that holds this prefix. */
+  #nearest: NearestPrefix | undefined;
 
   constructor(setup: PrefixSetup, sequence: Sequence) {
     this.#setup = setup;
@@ -64,6 +66,7 @@ export class PrefixLoader {
     sequence.group = this.group;
     throwIfAborted(signal);
     const tokens = prompt?.subarray(0, -1) ?? new Int32Array();
+    this.#nearest = prompt && this.#setup.cache.index.nearest(this.#queryFor(prompt), sequence);
     const idle = reproducible === undefined ? this.#findIdle(tokens) : undefined;
     if (idle !== undefined) {
       this.#noteContinued(idle);
@@ -150,7 +153,8 @@ export class PrefixLoader {
       found = find();
     }
     const { kept, candidate, available } = found;
-    const nearest = index.nearest(this.#queryFor(prompt), sequence);
+    const nearest = longerOf(index.nearest(this.#queryFor(prompt), sequence), this.#nearest);
+    this.#nearest = undefined;
     index.prompts.begin(sequence, tokens, available);
     let limit = this.#limitOf(candidate);
     if (candidate !== undefined && limit !== 'cells') {
@@ -182,10 +186,11 @@ export class PrefixLoader {
       const prefix = loadedPrefix({ ...fromTemplate, limit: 'reproducible' }, undefined);
       return { prefix, nearest: undefined };
     }
-    const nearest = cache.index.nearest(this.#queryFor(prompt), this.#sequence);
+    const nearest = copyOf(cache.index.nearest(this.#queryFor(prompt), this.#sequence));
     const idle = this.#findIdle(tokens);
     const kept = idle === undefined ? 0 : idle.trimmableLength(commonPrefixLength(idle.tokens, tokens));
-    const candidate = cache.index.longest(this.#queryFor(tokens), this.#sequence, Math.max(kept, templateLength));
+    const own = idle ?? this.#sequence; // the checkpoints of a sequence that is taken over become the own ones
+    const candidate = cache.index.longest(this.#queryFor(tokens), own, Math.max(kept, templateLength));
     const limit = this.#limitOf(candidate);
     const loaded: LoadedSource =
       candidate !== undefined && limit !== 'cells'
@@ -351,6 +356,15 @@ export class PrefixLoader {
     const { cache, tenant } = this.#setup;
     return cache.keyring(tenant).group;
   }
+}
+
+/** Copies the tokens, because the sequence that holds them may change at any time. */
+function copyOf(nearest: NearestPrefix | undefined): NearestPrefix | undefined {
+  return nearest && { ...nearest, tokens: nearest.tokens.slice() };
+}
+
+function longerOf(a: NearestPrefix | undefined, b: NearestPrefix | undefined): NearestPrefix | undefined {
+  return (b?.shared ?? 0) > (a?.shared ?? 0) ? b : a;
 }
 
 function sourceOf({ source }: ConversationCandidate): StateSource {

@@ -4,13 +4,14 @@ import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/repl
 import { prepareFormat } from '../generate/response-format.js';
 import type { Reply, StreamPart } from '../generate/stream-parts.js';
 import { checked, group, type OptionsOf, text, value } from '../option-types.js';
-import type { TemplateSource } from '../prompt/renderer.js';
+import type { ReplyOptions, TemplateSource } from '../prompt/renderer.js';
 import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
 import { checkTools, type Tool } from '../tools/tool.js';
 import { type ChatHost, templateSource } from './chat-host.js';
 import { type Conversation, readConversation } from './conversation.js';
 import { ConversationSequence } from './conversation-sequence.js';
 import { type ConversationMessage, invalidMessage } from './message-input.js';
+import type { PromptContents } from './prompt-places.js';
 import { type ReplyLimits, readLimits, runReply } from './reply-run.js';
 import { SEND, type SendOptions } from './send-options.js';
 import { promptOptions, Turn, type TurnRequest } from './turn.js';
@@ -81,13 +82,26 @@ async function answer(
   const conversation = readChat(request.messages);
   return runReply({ what: 'request', owner: 'agent', end: leaveTokens }, limits, queue, async () => {
     const { source, turn } = await readRequest(host, request, conversation, limits);
-    const { tokens: template, reason: templateReason, breakpoints } = await host.templates.find(source);
-    const { tenant, affinity } = request;
-    const prefix = { template, templateReason, breakpoints, tenant, affinity, useCache: true };
-    const sequence = new ConversationSequence({ ...host, ...prefix, kind: 'request' });
+    const sequence = await requestSequence(host, request, source);
     const lock = new TurnLock(host.lock, sequence);
     return Turn.prepare({ ...host, source, sequence, lock, queue, remedy: REMEDY }, turn, request.responseFormat);
   });
+}
+
+/** Makes the sequence of a request, which holds no tokens and has no id yet. */
+export async function requestSequence(
+  host: ChatHost,
+  { tenant, affinity }: Pick<ChatRequest, 'tenant' | 'affinity'>,
+  source: TemplateSource,
+): Promise<ConversationSequence> {
+  const { tokens: template, reason: templateReason, breakpoints } = await host.templates.find(source);
+  const prefix = { template, templateReason, breakpoints, tenant, affinity, useCache: true };
+  return new ConversationSequence({ ...host, ...prefix, kind: 'request' });
+}
+
+/** The first prompt of a request, and what it was rendered from. */
+export interface FirstPrompt extends PromptContents {
+  options: ReplyOptions;
 }
 
 /** Ends a request. Its tokens stay in the KV cache for later requests. */
@@ -104,10 +118,21 @@ function leaveTokens(turn: Turn | undefined): void {
  */
 export async function countPromptTokens(host: ChatHost, request: ChatRequest, closing: AbortSignal): Promise<number> {
   const limits = readLimits(request, CHAT_OPTIONS, closing);
+  return (await firstPrompt(host, request, limits)).prompt.tokens.length;
+}
+
+/**
+ * Renders the first prompt of a request, without a reply.
+ *
+ * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, and the errors of rendering.
+ */
+export async function firstPrompt(host: ChatHost, request: ChatRequest, limits: ReplyLimits): Promise<FirstPrompt> {
   const { source, turn } = await readRequest(host, request, readChat(request.messages), limits);
   const format = await prepareFormat(request.responseFormat);
-  const { tokens } = await host.renderer.tokens(source, turn.messages, promptOptions({ ...turn, format }, 0));
-  return tokens.length;
+  const options = promptOptions({ ...turn, format }, 0);
+  const { messages, firstMessage = 0 } = turn;
+  const prompt = await host.renderer.tokens(source, messages, options);
+  return { prompt, source, messages, firstMessage, options };
 }
 
 /** @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`. */

@@ -95,6 +95,11 @@ export class ConversationSequence implements ReplySequence {
     }
   }
 
+  /** As `PrefixLoader.peek`, for a sequence that has no id yet. */
+  peek(prompt: Int32Array): ReturnType<PrefixLoader['peek']> {
+    return this.#prefixLoader.peek(prompt);
+  }
+
   async #align(prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
     const sequence = this.#sequence;
     if (!sequence.isLeased) {

@@ -6,7 +6,7 @@ import { ownerOfToken } from '../prompt/prompt-place.js';
 import type { TemplateSource, TokenizedPrompt } from '../prompt/renderer.js';
 
 /** A prompt, and the conversation that it shows. */
-export interface ConversationPrompt {
+export interface PromptContents {
   prompt: TokenizedPrompt;
   source: TemplateSource;
   messages: readonly ChatMessage[];
@@ -18,7 +18,7 @@ export interface ConversationPrompt {
 const SHOWN_TOKENS = 8;
 
 /** Describes the place of a token in a prompt. Renders nothing. */
-export function placeInPrompt(model: Model, conversation: ConversationPrompt, index: number): PromptPlace {
+export function placeInPrompt(model: Model, conversation: PromptContents, index: number): PromptPlace {
   const { prompt, source, messages } = conversation;
   const owner = ownerOfToken(model, prompt, index, source, messages);
   return { index, ...partOf(owner, conversation), text: textAt(model, prompt.tokens, index) };
@@ -27,7 +27,7 @@ export function placeInPrompt(model: Model, conversation: ConversationPrompt, in
 /** The names that the caller knows an owner by. */
 export function partOf(
   owner: ContentOwner | 'opening' | undefined,
-  { source, firstMessage }: Pick<ConversationPrompt, 'source' | 'firstMessage'>,
+  { source, firstMessage }: Pick<PromptContents, 'source' | 'firstMessage'>,
 ): Pick<PromptPlace, 'part' | 'message' | 'tool'> {
   if (owner === undefined || owner === 'opening') {
     return owner === undefined ? {} : { part: 'opening' };
@@ -47,6 +47,15 @@ export function partOf(
 
 /** The text of the token at `index` and of those after it. */
 export function textAt(model: Model, tokens: Int32Array, index: number): string {
-  const shown = [...tokens.subarray(index, index + SHOWN_TOKENS)];
-  return new TextDecoder().decode(Buffer.concat(shown.map((token) => model.tokenToBytes(token, { special: true }))));
+  return textOf(model, tokens.subarray(index, index + SHOWN_TOKENS));
+}
+
+/** The text of the tokens in front of `index`. */
+export function textInFrontOf(model: Model, tokens: Int32Array, index: number): string {
+  return textOf(model, tokens.subarray(Math.max(0, index - SHOWN_TOKENS), index));
+}
+
+function textOf(model: Model, tokens: Int32Array): string {
+  const bytes = [...tokens].map((token) => model.tokenToBytes(token, { special: true }));
+  return new TextDecoder().decode(Buffer.concat(bytes));
 }

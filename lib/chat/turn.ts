@@ -211,13 +211,9 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   /** Called after the reply, because the search for the place of the difference must not delay the first token. */
   #reportCache(prompt: Prompt, loaded: LoadedPrompt): CacheReport {
     const { model, source } = this.#services;
-    const conversation = {
-      prompt,
-      source,
-      messages: this.#conversation,
-      firstMessage: this.#request.firstMessage ?? 0,
-    };
-    const place = (index: number) => placeInPrompt(model, conversation, index);
+    const messages = this.#conversation;
+    const contents = { prompt, source, messages, firstMessage: this.#request.firstMessage ?? 0 };
+    const place = (index: number) => placeInPrompt(model, contents, index);
     return { ...cacheReport(loaded, prompt.tokens.length, place), ms: loaded.ms };
   }
 

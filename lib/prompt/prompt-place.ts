@@ -35,7 +35,7 @@ export function ownerOfToken(
   source: TemplateSource,
   messages: readonly ChatMessage[],
 ): ContentOwner | 'opening' | undefined {
-  const range = rangeOfToken(model, prompt, index);
+  const range = index < prompt.tokens.length ? rangeOfToken(model, prompt, index) : undefined;
   if (range === undefined) {
     return undefined;
   }
