@@ -16,6 +16,7 @@ export { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from './cache/events.
 export type { StartReport } from './cache/start-report.js';
 export type { TemplateCacheStats } from './cache/statistics.js';
 export type { ChatRequest } from './chat/chat.js';
+export type { ChatModel } from './chat/chat-model.js';
 export type { Completion, CompletionOptions } from './chat/completion.js';
 export type { MessageInput } from './chat/message-input.js';
 export type { SendOptions } from './chat/send-options.js';

@@ -1,5 +1,6 @@
 // Creates the parts of an agent from its options, and closes them.
 
+import { basename } from 'node:path';
 import { throwIfAborted } from '../abort.js';
 import { Adapters } from '../cache/adapters.js';
 import { keyComponents, reproducibleComponent } from '../cache/key.js';
@@ -28,6 +29,8 @@ import { type AgentConfig, type ContextSizes, resolveContextSizes } from './agen
 /** All parts, open. */
 export interface AgentParts extends Omit<ChatHost, 'requireOpen'> {
   adapters: Adapters;
+  /** The name of the model for clients. */
+  id: string;
   /** The model's file. */
   path: string;
   /** Receives a line for each session, turn and tool call. */
@@ -104,7 +107,8 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const debugLogger = config.debug ? logger : undefined;
   const messageEnds = new MessageEnds(model, renderer);
   const services = { model, engine, cache, renderer, messageEnds, contextSize, lock };
-  return { ...services, templates, defaults, stableTools, adapters, downloads, path, mcp, debugLogger };
+  const id = config.model.id ?? basename(path, '.gguf').replace(/-\d{5}-of-\d{5}$/, '');
+  return { ...services, templates, defaults, stableTools, adapters, downloads, id, path, mcp, debugLogger };
 }
 
 /** Downloads the files of the model and of its adapters that are not on this machine. */

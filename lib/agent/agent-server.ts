@@ -1,8 +1,9 @@
 import { eitherSignal, throwIfAborted } from '../abort.js';
 import type { TemplateCacheStats } from '../cache/statistics.js';
 import { TemplateCache, type TemplateOptions } from '../cache/template-cache.js';
-import { type ChatRequest, chat } from '../chat/chat.js';
-import { findTemplate } from '../chat/chat-host.js';
+import { type ChatRequest, chat, countPromptTokens } from '../chat/chat.js';
+import { findTemplate, templateSource } from '../chat/chat-host.js';
+import type { ChatModel } from '../chat/chat-model.js';
 import { type Completion, type CompletionOptions, type CompletionPart, streamComplete } from '../chat/completion.js';
 import { readConversation } from '../chat/conversation.js';
 import { comparePrompts, explainRequest, type PromptComparison, type RequestExplanation } from '../chat/explain.js';
@@ -12,6 +13,7 @@ import { startTelemetry } from '../diagnostics/telemetry.js';
 import { HeadstartError } from '../errors.js';
 import type { ReplyStream } from '../generate/reply-stream.js';
 import type { Reply, StreamPart } from '../generate/stream-parts.js';
+import { isObject } from '../json.js';
 import { forgivingLogger, type Logger, limitedLogger, stderrLogger } from '../logger.js';
 import { LORAS, type LoraConfig, resolveLoras } from '../model/lora-files.js';
 import { resolveModel } from '../model/resolve-model.js';
@@ -33,11 +35,11 @@ import { type AgentParts, closeAll, openParts } from './agent-parts.js';
 
 const TEMPLATE_OPTIONS = group({ ...TEMPLATE, tenant: text().optional() });
 const COUNT_OPTIONS = group(TEMPLATE);
-const SET_LORAS = {
+const WITH_SIGNAL = {
   /** Aborts the call with `ABORTED`. Nothing has changed then. @default none */
   signal: abortSignal().optional(),
 };
-const SET_LORAS_OPTIONS = group(SET_LORAS);
+const WITH_SIGNAL_OPTIONS = group(WITH_SIGNAL);
 /** The adapters in a group, so that error messages name the option `loras`. */
 const LORA_LIST = group({ loras: LORAS });
 
@@ -50,7 +52,7 @@ const LORA_LIST = group({ loras: LORAS });
  * console.log((await session.send('What is a KV cache?')).text);
  * await agent.close();
  */
-export class AgentServer {
+export class AgentServer implements ChatModel {
   /** Inspects, warms, prunes and clears the template cache. */
   readonly templateCache: TemplateCache;
   readonly #parts: AgentParts & SessionHost;
@@ -105,6 +107,11 @@ export class AgentServer {
       stopNativeLog();
       throw error;
     }
+  }
+
+  /** The name of the model, as clients see it. See the option `model.id`. */
+  get id(): string {
+    return this.#parts.id;
   }
 
   /** The loaded model. */
@@ -213,24 +220,44 @@ export class AgentServer {
   }
 
   /**
+   * Counts the tokens of the prompt of a request: see {@link ChatModel.countTokens}.
+   *
+   * @param options.signal aborts the count, with `ABORTED`
+   * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `CLOSED`, `ABORTED`, and the codes of rendering and
+   *   tokenizing.
+   */
+  countTokens(request: ChatRequest, options?: OptionsOf<typeof WITH_SIGNAL>): Promise<number>;
+
+  /**
    * Counts the tokens of a text, or of a conversation's prompt: system prompt, tools, messages and the generation
    * prompt. A system message may come first, as in the `messages` of {@link createSession}.
    *
-   * @throws HeadstartError `INVALID_ARGUMENT`, `CONFIG_INVALID` (the options), `SCHEMA_INVALID`, `CONTEXT_FULL` (the
-   *   template alone fills the context), `CLOSED`, and the codes of rendering and tokenizing.
+   * @throws HeadstartError `INVALID_ARGUMENT`, `CONFIG_INVALID` (the options), `SCHEMA_INVALID`, `CLOSED`, and the
+   *   codes of rendering and tokenizing.
    */
-  async countTokens(
+  countTokens(
     input: string | readonly ConversationMessage[],
-    options: Pick<SessionOptions, 'systemPrompt' | 'tools'> = {},
+    options?: Pick<SessionOptions, 'systemPrompt' | 'tools'>,
+  ): Promise<number>;
+
+  async countTokens(
+    input: ChatRequest | string | readonly ConversationMessage[],
+    options: OptionsOf<typeof WITH_SIGNAL> | Pick<SessionOptions, 'systemPrompt' | 'tools'> = {},
   ): Promise<number> {
     this.#requireOpen();
-    parseOptions(COUNT_OPTIONS, options, { where: 'the options' });
+    if (isObject(input) && !Array.isArray(input)) {
+      const { signal } = parseOptions(WITH_SIGNAL_OPTIONS, options, { where: 'the options', code: 'INVALID_ARGUMENT' });
+      return this.#unlessClosed('countTokens', signal, (either) =>
+        countPromptTokens(this.#parts, input as ChatRequest, either),
+      );
+    }
+    const { tools, systemPrompt: ownPrompt } = parseOptions(COUNT_OPTIONS, options, { where: 'the options' });
     if (typeof input === 'string') {
       return (await this.#parts.renderer.plainTokens(input)).length;
     }
-    const { systemPrompt, messages } = readConversation(input, options.systemPrompt);
-    const { source } = await findTemplate(this.#parts, { ...options, systemPrompt, messages });
-    return (await this.#parts.renderer.prompt(source, messages)).tokens.length;
+    const { systemPrompt, messages } = readConversation(input as readonly ConversationMessage[], ownPrompt);
+    const { source } = await templateSource(this.#parts, { tools, systemPrompt, messages });
+    return (await this.#parts.renderer.tokens(source, messages)).tokens.length;
   }
 
   /**
@@ -241,19 +268,14 @@ export class AgentServer {
    * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`, and the codes of
    *   {@link resolveModel}.
    */
-  async setLoras(loras: readonly LoraConfig[], options: OptionsOf<typeof SET_LORAS> = {}): Promise<void> {
+  async setLoras(loras: readonly LoraConfig[], options: OptionsOf<typeof WITH_SIGNAL> = {}): Promise<void> {
     parseOptions(LORA_LIST, { loras }, { where: 'the arguments', code: 'INVALID_ARGUMENT' });
-    parseOptions(SET_LORAS_OPTIONS, options, { where: 'the options', code: 'INVALID_ARGUMENT' });
+    parseOptions(WITH_SIGNAL_OPTIONS, options, { where: 'the options', code: 'INVALID_ARGUMENT' });
     this.#requireOpen();
-    const signal = eitherSignal(this.#closed.signal, options.signal);
-    try {
+    await this.#unlessClosed('setLoras', options.signal, async (signal) => {
       const files = await resolveLoras(loras, { ...this.#parts.downloads, signal });
       await this.#parts.adapters.set(files, signal);
-    } catch (error) {
-      throw this.#closed.signal.aborted
-        ? new HeadstartError('CLOSED', 'The agent was closed during setLoras()', { cause: error })
-        : error;
-    }
+    });
   }
 
   /** The specification's name for `templateCache.stats()`. */
@@ -302,6 +324,25 @@ export class AgentServer {
       () => model.close(),
       () => this.#stopLogging(),
     ]);
+  }
+
+  /**
+   * Runs a call that ends with `CLOSED` if the agent is closed.
+   *
+   * @param work receives a signal that aborts when `signal` aborts or the agent is closed
+   */
+  async #unlessClosed<T>(
+    call: string,
+    signal: AbortSignal | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    try {
+      return await work(eitherSignal(this.#closed.signal, signal));
+    } catch (error) {
+      throw this.#closed.signal.aborted
+        ? new HeadstartError('CLOSED', `The agent was closed during ${call}()`, { cause: error })
+        : error;
+    }
   }
 
   #requireOpen(): void {

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { orAborted, throwIfAborted } from '../abort.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
 import { prepareFormat } from '../generate/response-format.js';
@@ -12,7 +13,7 @@ import { type Conversation, readConversation } from './conversation.js';
 import { ConversationSequence } from './conversation-sequence.js';
 import { type ConversationMessage, invalidMessage } from './message-input.js';
 import type { PromptContents } from './prompt-places.js';
-import { type ReplyLimits, readLimits, runReply } from './reply-run.js';
+import { type ReplyLimits, type ReplyOwner, readLimits, runReply } from './reply-run.js';
 import { SEND, type SendOptions } from './send-options.js';
 import { promptOptions, Turn, type TurnRequest } from './turn.js';
 import { TurnLock } from './turn-lock.js';
@@ -80,13 +81,23 @@ async function answer(
   host.requireOpen();
   const limits = readLimits(request, CHAT_OPTIONS, closing, leaveSignal);
   const conversation = readChat(request.messages);
-  return runReply({ what: 'request', owner: 'agent', end: leaveTokens }, limits, queue, async () => {
+  return runReply(OWNER, limits, queue, async () => {
     const { source, turn } = await readRequest(host, request, conversation, limits);
     const sequence = await requestSequence(host, request, source);
     const lock = new TurnLock(host.lock, sequence);
-    return Turn.prepare({ ...host, source, sequence, lock, queue, remedy: REMEDY }, turn, request.responseFormat);
+    return new Turn({ ...host, source, sequence, lock, queue, remedy: REMEDY }, turn);
   });
 }
+
+const OWNER: ReplyOwner<Turn> = {
+  what: 'request',
+  owner: 'agent',
+  onPrepared: (turn) => turn.prepare(),
+  end: (turn) => {
+    turn?.lock.leave();
+    turn?.sequence.abandon();
+  },
+};
 
 /** Makes the sequence of a request, which holds no tokens and has no id yet. */
 export async function requestSequence(
@@ -104,34 +115,28 @@ export interface FirstPrompt extends PromptContents {
   options: ReplyOptions;
 }
 
-/** Ends a request. Its tokens stay in the KV cache for later requests. */
-function leaveTokens(turn: Turn | undefined): void {
-  turn?.lock.leave();
-  turn?.sequence.abandon();
-}
-
 /**
  * Counts the tokens of a request's first prompt, with the generation prompt.
  *
- * @param closing aborts when the agent is closed
- * @throws HeadstartError as `AgentServer.countTokens`.
+ * @param signal aborts the count
+ * @throws HeadstartError as `ChatModel.countTokens`.
  */
-export async function countPromptTokens(host: ChatHost, request: ChatRequest, closing: AbortSignal): Promise<number> {
-  const limits = readLimits(request, CHAT_OPTIONS, closing);
+export async function countPromptTokens(host: ChatHost, request: ChatRequest, signal: AbortSignal): Promise<number> {
+  const limits = readLimits(request, CHAT_OPTIONS, signal);
   return (await firstPrompt(host, request, limits)).prompt.tokens.length;
 }
 
 /**
  * Renders the first prompt of a request, without a reply.
  *
- * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, and the errors of rendering.
+ * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `ABORTED`, and the errors of rendering.
  */
 export async function firstPrompt(host: ChatHost, request: ChatRequest, limits: ReplyLimits): Promise<FirstPrompt> {
   const { source, turn } = await readRequest(host, request, readChat(request.messages), limits);
-  const format = await prepareFormat(request.responseFormat);
-  const options = promptOptions({ ...turn, format }, 0);
-  const { messages, firstMessage = 0 } = turn;
-  const prompt = await host.renderer.tokens(source, messages, options);
+  const options = promptOptions(turn, await prepareFormat(turn.responseFormat), 0);
+  const { messages, firstMessage = 0, signal } = turn;
+  throwIfAborted(signal);
+  const prompt = await orAborted(host.renderer.tokens(source, messages, options), signal);
   return { prompt, source, messages, firstMessage, options };
 }
 
@@ -141,7 +146,7 @@ async function readRequest(
   request: ChatRequest,
   { systemPrompt, messages }: Conversation,
   limits: ReplyLimits,
-): Promise<{ source: TemplateSource; turn: Omit<TurnRequest, 'format'> }> {
+): Promise<{ source: TemplateSource; turn: TurnRequest }> {
   const { contextSize, defaults } = host;
   const { signal } = limits;
   const { source, tools } = await templateSource(host, { systemPrompt, tools: request.tools, messages, signal });

@@ -48,8 +48,6 @@ export interface PreparedReply<Part, Result> {
   readonly sequence: ConversationSequence;
   readonly lock: TurnLock;
   readonly events?: TurnEvents;
-  /** Refuses a prompt that is too long, before the reply waits for anything. */
-  checkPrompt?(): Promise<void>;
   /** Generates the reply. Call it while `lock` is held. */
   run(): Promise<StreamEnd<Part, Result>>;
 }
@@ -60,6 +58,8 @@ export interface ReplyOwner<Prepared> {
   what: 'turn' | 'request' | 'completion';
   /** Who is closed if `closing` aborts, for the messages of errors. */
   owner: 'session' | 'agent';
+  /** Called before the reply waits for its lock. May refuse the reply. */
+  onPrepared?(reply: Prepared): Promise<void>;
   /** Called when the reply holds its lock, before anything is decoded. */
   onLocked?(): void;
   /** Called when the program has read the whole reply, and can no longer leave its stream. */
@@ -81,15 +81,19 @@ export async function runReply<
   owner: ReplyOwner<Prepared>,
   limits: ReplyLimits,
   queue: PartQueue<Part>,
-  prepare: () => Promise<Prepared>,
+  prepare: () => Prepared | Promise<Prepared>,
 ): Promise<StreamEnd<Part, Result>> {
   const { signal, generation } = limits;
   const stopDropping = queue.closeOnAbort(signal);
   let reply: Prepared | undefined;
   try {
-    reply = await prepare();
+    const preparing = prepare();
+    // Without an `await`, the turn of a session takes its lock before any later call of the program can take it.
+    reply = preparing instanceof Promise ? await preparing : preparing;
     reply.events?.begin();
-    await reply.checkPrompt?.();
+    if (owner.onPrepared !== undefined) {
+      await owner.onPrepared(reply);
+    }
     await reply.lock.enter(eitherSignal(signal, generation.deadline));
     owner.onLocked?.();
     const end = await reply.run();

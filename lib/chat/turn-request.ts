@@ -26,7 +26,7 @@ interface TurnSetting {
 }
 
 /**
- * Merges the options of a turn with the setting. The `responseFormat` is prepared later, because that takes time.
+ * Merges the options of a turn with its setting.
  *
  * @throws HeadstartError `INVALID_ARGUMENT`.
  */
@@ -34,7 +34,7 @@ export function turnRequest(
   options: SendOptions,
   limits: ReplyLimits,
   { messages, source, tools: all, session, sampling, toolOptions = {}, contextSize }: TurnSetting,
-): Omit<TurnRequest, 'format'> {
+): TurnRequest {
   const resolved = resolveToolOptions(contextSize, toolOptions, options);
   const { maxSteps, toolChoice, parallelToolCalls, onToolCall: hook, ...callLimits } = resolved;
   const tools = all.only(loadedTools(source.tools ?? [], messages));
@@ -50,6 +50,7 @@ export function turnRequest(
     toolChoice,
     parallelToolCalls: parallelToolCalls && callLimits.maxParallelTools > 1,
     toolRun: { ...callLimits, tools, session, signal, hook, turnId: newTurnId() },
+    responseFormat: options.responseFormat,
     reasoning: options.reasoning ?? true,
   };
 }

@@ -73,7 +73,7 @@ export interface TurnRequest extends ReplyLimits {
   parallelToolCalls: boolean;
   maxSteps: number;
   toolRun: ToolRun;
-  format: PreparedFormat | undefined;
+  responseFormat: ResponseFormat | undefined;
   reasoning: boolean;
 }
 
@@ -98,21 +98,12 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
    * Replies that `format` did not allow. These replies are part of this turn's prompts, but not of the conversation.
    */
   readonly #rejected: Rejected[] = [];
-  /** The first prompt, as {@link checkPrompt} rendered it. */
+  #format: PreparedFormat | undefined;
   #firstPrompt: Prompt | undefined;
   /** What the first prompt reused. */
   #cacheReport!: CacheReport;
 
-  /** @throws HeadstartError `INVALID_ARGUMENT` or `SCHEMA_INVALID` (`responseFormat`). */
-  static async prepare(
-    services: TurnServices,
-    request: Omit<TurnRequest, 'format'>,
-    responseFormat: ResponseFormat | undefined,
-  ): Promise<Turn> {
-    return new Turn(services, { ...request, format: await prepareFormat(responseFormat) });
-  }
-
-  private constructor(services: TurnServices, request: TurnRequest) {
+  constructor(services: TurnServices, request: TurnRequest) {
     const { sequence, lock, model } = services;
     const { session, turnId } = request.toolRun;
     this.sequence = sequence;
@@ -129,11 +120,15 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   }
 
   /**
-   * Renders the first prompt, and refuses it if it is too long and no compaction can shorten it.
+   * Renders the first prompt, and refuses it if it is too long and no compaction can shorten it. Needs no lock. If it
+   * was not called, {@link run} calls it.
    *
-   * @throws HeadstartError `CONTEXT_FULL`, and the errors of rendering.
+   * @throws HeadstartError `INVALID_ARGUMENT` or `SCHEMA_INVALID` (`responseFormat`), `CONTEXT_FULL`, and the errors of
+   *   rendering.
    */
-  async checkPrompt(): Promise<void> {
+  async prepare(): Promise<void> {
+    this.#format = await prepareFormat(this.#request.responseFormat);
+    throwIfAborted(this.#request.signal);
     this.#firstPrompt = await this.#prompt(0);
     if (this.#services.compaction === undefined) {
       this.#requireSpace(this.#firstPrompt);
@@ -143,6 +138,9 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   /** Generates replies and runs tools until the model has replied without a call, or the caller has to answer calls. */
   async run(): Promise<StreamEnd<StreamPart, Reply>> {
     const { maxSteps, usage } = this.#request;
+    if (this.#firstPrompt === undefined) {
+      await this.prepare();
+    }
     for (let index = 0; ; index++) {
       const reply = await this.#step(index);
       const checked = await this.#check(reply, index);
@@ -218,13 +216,13 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   }
 
   async #openReply(prompt: Prompt, index: number): Promise<StepReply> {
-    const { messages, generation, parallelToolCalls, format, signal, usage } = this.#request;
+    const { messages, generation, parallelToolCalls, signal, usage } = this.#request;
     return StepReply.open(this.#services, {
       prompt,
       checkpoint: await this.#checkpointIn(prompt, index),
       generation,
       sampling: this.#samplingOf(index),
-      isStructured: this.#hasTools || format !== undefined,
+      isStructured: this.#hasTools || this.#format !== undefined,
       maxCalls: parallelToolCalls ? Number.POSITIVE_INFINITY : 1,
       ids: new CallIds([...messages, ...this.#added]),
       signal,
@@ -260,12 +258,12 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   #prompt(index: number): Promise<Prompt> {
     const { renderer, source } = this.#services;
     const messages = [...this.#conversation, ...this.#rejected.flatMap(asMessages)];
-    return renderer.prompt(source, messages, promptOptions(this.#request, index));
+    return renderer.prompt(source, messages, promptOptions(this.#request, this.#format, index));
   }
 
   get #hasTools(): boolean {
-    const { toolRun, toolChoice, format } = this.#request;
-    return toolRun.tools.size > 0 && toolChoice !== 'none' && format === undefined;
+    const { toolRun, toolChoice } = this.#request;
+    return toolRun.tools.size > 0 && toolChoice !== 'none' && this.#format === undefined;
   }
 
   /** Each step of a seeded turn has a different seed. If the turn is repeated, its steps have the same seeds again. */
@@ -331,8 +329,9 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
    * call the agent.
    */
   async #check({ message, generated }: FinishedReply, index: number): Promise<Pick<FinishPart, 'object'> | 'retry'> {
-    const { format, maxSteps, toolRun } = this.#request;
+    const { maxSteps, toolRun } = this.#request;
     const { lock, queue } = this.#services;
+    const format = this.#format;
     if (format === undefined || generated.finishReason !== 'stop' || generated.detail !== undefined) {
       return {}; // no `format`, or the reply was cut off
     }
@@ -374,7 +373,8 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
  * would never end.
  */
 export function promptOptions(
-  { format, reasoning, toolChoice, parallelToolCalls }: TurnRequest,
+  { reasoning, toolChoice, parallelToolCalls }: TurnRequest,
+  format: PreparedFormat | undefined,
   index: number,
 ): ReplyOptions {
   const choice = index === 0 || toolChoice === 'none' ? toolChoice : 'auto';

@@ -32,6 +32,11 @@ export const MODEL = {
     (input) => input !== undefined, // parseModelSource checks the rest
     'a path, "hf:owner/name", or an address',
   ),
+  /**
+   * The name of the model for clients, for example of an HTTP server. @default the name of the file, without `.gguf`
+   * and without the number of its part
+   */
+  id: text().optional(),
   /** Directory for downloaded models. @default `llama-headstart/models` in the user's cache directory */
   modelsDir: text().optional(),
   /** Retries of failed downloads. @default 3 times, after 1, 2 and 4 seconds */

@@ -172,11 +172,11 @@ export class Session implements ToolSession {
       },
       end: () => this.#endTurn(),
     };
-    const prepare = () => Turn.prepare(this.#turnServices(request, queue), request, options.responseFormat);
-    return this.#activity.track(runReply(owner, limits, queue, prepare));
+    const makeTurn = () => new Turn(this.#turnServices(request, queue), request);
+    return this.#activity.track(runReply(owner, limits, queue, makeTurn));
   }
 
-  #turnServices({ sampling, toolRun }: Omit<TurnRequest, 'format'>, queue: PartQueue<StreamPart>): TurnServices {
+  #turnServices({ sampling, toolRun }: TurnRequest, queue: PartQueue<StreamPart>): TurnServices {
     const { source, compaction } = this.#setup;
     const services = { ...this.#services, source, sequence: this.#sequence };
     const job = compaction && { ...services, sampling, options: compaction, signal: toolRun.signal };

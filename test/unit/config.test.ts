@@ -17,6 +17,7 @@ const resolve = (model: Partial<ModelConfig> = {}, options: Omit<AgentOptions, '
 
 /** The invalid values to test for each option. `undefined` is not among them, because it counts as absent. */
 const WRONG_IN_MODEL: Record<keyof ModelConfig, unknown[]> = {
+  id: ['', 7, null, {}],
   source: ['', 7, null, {}, { type: 'elsewhere', path: 'a' }, []],
   modelsDir: ['', 7, null, {}],
   retryConfig: [7, 'often', null, true],
