@@ -12,6 +12,8 @@ export type { AgentHealth } from './agent/agent-health.js';
 export type { AgentOptions } from './agent/agent-options.js';
 export { AgentServer } from './agent/agent-server.js';
 export type { CacheOptions } from './cache/cache-options.js';
+export type { ConversationOptions } from './cache/conversation-options.js';
+export type { ConversationsStatus, ForgetOptions, ForgetReport } from './cache/conversation-store.js';
 export { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from './cache/events.js';
 export type { StartReport } from './cache/start-report.js';
 export type { TemplateCacheStats } from './cache/statistics.js';

@@ -9,6 +9,8 @@ export { combinedSignal, onAbort, orAborted, waitInQueue } from './abort.js';
 export { resolveAgentOptions, resolveContextSizes } from './agent/agent-config.js';
 export { AGENT_OPTIONS } from './agent/agent-options.js';
 export { CACHE_OPTIONS, defaultMemoryBytes } from './cache/cache-options.js';
+export { CONVERSATION_OPTIONS, defaultConversationBytes } from './cache/conversation-options.js';
+export { FORGET_OPTIONS } from './cache/conversation-store.js';
 export { CacheDirectory } from './cache/disk/cache-directory.js';
 export { DirectoryIndex } from './cache/disk/directory-index.js';
 export { DiskStore } from './cache/disk/disk-store.js';

@@ -140,6 +140,13 @@ function requireNoContradiction(options: ParsedAgentOptions): void {
   if (reproducible) {
     requireReproducible(options);
   }
+  const dir = cache.dir === undefined ? model.cacheDir : cache.dir;
+  if (cache.conversations && dir === null) {
+    throw new HeadstartError(
+      'CONFIG_INVALID',
+      'Expected `conversations` in `cache` to be false or absent without a cache directory, got `dir: null`',
+    );
+  }
   if (model.ropeScaling === 'none' && model.ropeFrequencyScale !== undefined) {
     throw new HeadstartError(
       'CONFIG_INVALID',

@@ -1,3 +1,4 @@
+import type { ConversationsStatus } from '../cache/conversation-store.js';
 import type { TemplateCacheStats } from '../cache/statistics.js';
 import type { EngineStatus } from '../engine/engine.js';
 import type { StateStoreStatus } from '../engine/state-store.js';
@@ -17,6 +18,8 @@ export interface AgentHealth extends EngineStatus {
   openSessions: number;
   /** KV states that are in memory, but not in the KV cache. Their budget is `cache.maxMemoryBytes`. */
   states: StateStoreStatus;
+  /** The conversations in the cache directory. All numbers are 0 if `cache.conversations` is off. */
+  conversations: ConversationsStatus;
   /** The result of `agent.getTemplateCacheStats()`. */
   templateCache: TemplateCacheStats;
 }

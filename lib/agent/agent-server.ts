@@ -1,4 +1,5 @@
 import { eitherSignal, throwIfAborted } from '../abort.js';
+import { FORGET_OPTIONS, type ForgetOptions, type ForgetReport } from '../cache/conversation-store.js';
 import type { TemplateCacheStats } from '../cache/statistics.js';
 import { TemplateCache, type TemplateOptions } from '../cache/template-cache.js';
 import { type ChatRequest, chat, countPromptTokens } from '../chat/chat.js';
@@ -285,7 +286,7 @@ export class AgentServer implements ChatModel {
 
   /** The current state of the agent: queue, sessions, KV cells, tokens per second. */
   health(): AgentHealth {
-    const { engine, path } = this.#parts;
+    const { cache, engine, path } = this.#parts;
     return {
       status: this.#closing === undefined ? 'ok' : 'closing',
       uptimeMs: performance.now() - this.#since,
@@ -294,12 +295,39 @@ export class AgentServer implements ChatModel {
       ...engine.status(),
       states: engine.states.store.status(),
       templateCache: this.templateCache.stats(),
+      conversations: cache.conversations?.status() ?? { count: 0, bytes: 0, maxBytes: 0 },
     };
   }
 
-  /** Resolves when every template prefilled so far is on disk, or could not be saved. */
-  flush(): Promise<void> {
-    return this.templateCache.flush();
+  /**
+   * Deletes conversations at once: idle sequences, states in memory, and files in the cache directory. A request in
+   * progress ends as usual, and its conversation is then dropped. Open sessions stay open. Their next turn prefills
+   * their messages again. Cached templates stay: delete them with `templateCache.invalidate()`.
+   *
+   * @example
+   * await agent.forget({ tenant: 'alice', affinity: 'session-1' });
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT`, `CLOSED`.
+   */
+  async forget(conversations: ForgetOptions): Promise<ForgetReport> {
+    this.#requireOpen();
+    const options = parseOptions(FORGET_OPTIONS, conversations, {
+      where: 'the conversations to forget',
+      code: 'INVALID_ARGUMENT',
+    });
+    if (options.tenant === undefined && options.affinity === undefined) {
+      throw new HeadstartError('INVALID_ARGUMENT', 'Expected `tenant`, `affinity` or both, got neither');
+    }
+    return this.#parts.cache.forget(options);
+  }
+
+  /**
+   * Resolves when every template prefilled so far is on disk or could not be saved, and when the saves of conversations
+   * that have begun have ended.
+   */
+  async flush(): Promise<void> {
+    await this.templateCache.flush();
+    await this.#parts.cache.conversations?.settled();
   }
 
   /** Ends running turns, finishes saves, and frees context and model. Idempotent. */
@@ -316,8 +344,11 @@ export class AgentServer implements ChatModel {
   async #closeParts(): Promise<void> {
     this.#closed.abort();
     const { cache, engine, model, mcp } = this.#parts;
+    const sessions = this.#sessions.all();
     await closeAll([
-      () => Promise.all(this.#sessions.all().map((session) => session.close())),
+      () => Promise.all(sessions.map((session) => session.stop())),
+      () => cache.saveConversations(),
+      () => Promise.all(sessions.map((session) => session.close())),
       () => mcp.close(),
       () => cache.close(),
       () => engine.close(),

@@ -1,6 +1,22 @@
 // The options of the template cache.
 import { totalmem } from 'node:os';
-import { boolean, group, integer, type OptionsOf, oneOf, type ResolvedOf, size, value } from '../option-types.js';
+import {
+  boolean,
+  type Group,
+  group,
+  integer,
+  type OptionsOf,
+  oneOf,
+  type ResolvedOf,
+  size,
+  switchable,
+  value,
+} from '../option-types.js';
+import {
+  CONVERSATION_OPTIONS,
+  type ConversationOptions,
+  type ResolvedConversationOptions,
+} from './conversation-options.js';
 import { BUDGET } from './disk/eviction.js';
 
 const MEBIBYTE = 1024 ** 2;
@@ -34,6 +50,13 @@ export const CACHE = {
    * @default the larger of 5 % and 2 GiB
    */
   minFreeDiskBytes: size().optional(),
+  /**
+   * Keep conversations in the cache directory too, so that they continue after a restart without a prefill. Applies to
+   * requests of `agent.chat` and to sessions. `true` means the defaults of the group. @default false
+   */
+  conversations: switchable(CONVERSATION_OPTIONS as Group<ConversationOptions, ResolvedConversationOptions>).default(
+    false,
+  ),
   /** Templates of fewer tokens bypass the cache. @default 0 */
   minTokens: integer(0).default(0),
   /** Bypass the cache if prefills were measured to be no slower than restores. @default false */

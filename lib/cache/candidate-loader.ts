@@ -2,7 +2,6 @@ import type { Engine } from '../engine/engine.js';
 import type { StateStore, StoredState } from '../engine/state-store.js';
 import { HeadstartError } from '../errors.js';
 import { isPrefix, prefixOfAtLeast } from '../tokens.js';
-import type { DiskStore } from './disk/disk-store.js';
 import { type PrefixCandidate, usableTokens } from './prefix-index.js';
 import type { ResidentTemplates } from './resident-templates.js';
 import type { StartRequest } from './start-request.js';
@@ -12,7 +11,6 @@ export interface CandidateLoaderParts {
   engine: Engine;
   states: StateStore;
   residents: ResidentTemplates;
-  disk: DiskStore | undefined;
   copier: StateCopier;
 }
 
@@ -127,11 +125,11 @@ export class CandidateLoader {
 
   /** Restores an entry from disk, unless its tokens differ from those in the index. */
   async #read(candidate: PrefixCandidate & { source: 'disk' }, request: StartRequest): Promise<number | undefined> {
-    const { disk, engine, copier } = this.#parts;
+    const { engine, copier } = this.#parts;
     const { keyring, tokens, signal } = request;
-    const { entry } = candidate;
-    const read = disk && (await copier.read(request, entry.bytes, () => disk.readEntry(entry, signal)));
-    if (read === undefined || typeof read === 'string') {
+    const { disk, entry } = candidate;
+    const read = await copier.read(request, entry.bytes, () => disk.readEntry(entry, signal));
+    if (typeof read === 'string') {
       return undefined;
     }
     const { state, transfer } = read;
@@ -144,7 +142,7 @@ export class CandidateLoader {
       if (!isAsIndexed) {
         return undefined;
       }
-      disk?.touch(entry.key);
+      disk.touch(entry.key);
       const bytes = state.byteLength;
       return (await copier.restore(request, state, transfer)) === undefined ? bytes : undefined;
     } finally {

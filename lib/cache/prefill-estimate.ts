@@ -8,7 +8,8 @@ const ASSUMED_TOKENS_PER_MS = 0.1;
 /** Weight of a new measurement in the running mean. */
 const WEIGHT = 0.3;
 
-class RunningMean {
+/** A mean of measurements that gives newer measurements more weight. */
+export class RunningMean {
   #mean: number | undefined;
 
   get value(): number | undefined {

@@ -7,6 +7,9 @@ import { SequenceState } from '../native/state.js';
 import type { CacheOptions } from './cache-options.js';
 import { type CacheStores, createStores, readPins } from './cache-stores.js';
 import { CandidateLoader } from './candidate-loader.js';
+import { CONVERSATION_OPTIONS } from './conversation-options.js';
+import { ConversationSaver } from './conversation-saver.js';
+import { ConversationStore, type ForgetOptions, type ForgetReport } from './conversation-store.js';
 import { DirectoryWatcher } from './disk/directory-watcher.js';
 import type { DiskStore } from './disk/disk-store.js';
 import { publish } from './events.js';
@@ -81,11 +84,14 @@ export class PrefixCache {
   readonly index: PrefixIndex;
   /** @internal */
   readonly candidates: CandidateLoader;
+  /** @internal Undefined if conversations are not kept on disk. */
+  conversations: ConversationStore | undefined;
   readonly #options: PrefixCacheOptions;
   readonly #loader: TemplateLoader;
   readonly #prefillEstimate: PrefillEstimate;
   readonly #closing = new AbortController();
   #watcher: DirectoryWatcher | undefined;
+  #saver: ConversationSaver | undefined;
   #keyrings: Keyrings;
 
   private constructor(options: PrefixCacheOptions) {
@@ -126,7 +132,7 @@ export class PrefixCache {
       cache.#watcher = new DirectoryWatcher(disk.directory, disk.index);
       const [names] = await Promise.all([cache.#watcher.begin(), cumulative?.read()]);
       readPins(cache.stores, names);
-      await Promise.all([disk.directory.sweep(names), cache.#reserve(disk)]);
+      await Promise.all([disk.directory.sweep(names), cache.#reserve(disk), cache.#openConversations(disk)]);
     }
     return cache;
   }
@@ -142,6 +148,39 @@ export class PrefixCache {
     if (bytes > 0) {
       await SequenceState.reserve(bytes).catch(() => undefined);
     }
+  }
+
+  async #openConversations({ directory }: DiskStore): Promise<void> {
+    const { conversations, engine, logger } = this.#options;
+    if (!conversations || engine.reproducible !== undefined) {
+      return;
+    }
+    const options = CONVERSATION_OPTIONS.parse(conversations === true ? {} : conversations);
+    const store = new ConversationStore({ directory, options, logger });
+    await store.open();
+    const keyring = (tenant: string | undefined) => this.keyring(tenant);
+    this.conversations = store;
+    this.index.conversations = store;
+    this.#saver = new ConversationSaver({ engine, store, prefillEstimate: this.#prefillEstimate, keyring });
+  }
+
+  /**
+   * Forgets conversations: idle sequences, states in memory, and files in the directory, even if this cache keeps no
+   * conversations on disk.
+   */
+  async forget(options: ForgetOptions): Promise<ForgetReport> {
+    const { engine, logger } = this.#options;
+    const { disk } = this.stores;
+    const { sequences, states } = engine.forget((owner) => isOf(owner, options));
+    const files =
+      this.conversations ??
+      (disk && new ConversationStore({ ...disk, options: CONVERSATION_OPTIONS.parse({}), logger }));
+    return { sequences, states, files: (await files?.forget(options)) ?? 0 };
+  }
+
+  /** Saves the conversations in the KV cache. Call it before they are closed. */
+  async saveConversations(): Promise<void> {
+    await this.#saver?.saveAll();
   }
 
   /**
@@ -228,8 +267,10 @@ export class PrefixCache {
    */
   async close(): Promise<void> {
     this.#closing.abort();
+    this.#saver?.close();
     await this.#watcher?.close();
     await this.#loader.settled();
+    await this.conversations?.close();
     const { writeBehind, cumulative, disk, states } = this.stores;
     await writeBehind.settled();
     await cumulative?.write(this.stats.counts);
@@ -266,6 +307,10 @@ export class PrefixCache {
       throw new HeadstartError('CLOSED', 'Expected an open template cache, but it was closed');
     }
   }
+}
+
+function isOf(owner: ForgetOptions, { tenant, affinity }: ForgetOptions): boolean {
+  return (tenant === undefined || owner.tenant === tenant) && (affinity === undefined || owner.affinity === affinity);
 }
 
 function requireTokens(tokens: Int32Array): void {

@@ -5,6 +5,7 @@ import type { Sequence } from '../engine/sequence.js';
 import { checkpointsOf } from '../engine/sequence-contents.js';
 import type { StateStore, StoredState } from '../engine/state-store.js';
 import { commonPrefixLength, isPrefix, prefixOfAtLeast } from '../tokens.js';
+import type { ConversationStore } from './conversation-store.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { IndexedEntry } from './disk/entry.js';
 import type { NearestPrefix } from './loaded-prefix.js';
@@ -29,7 +30,10 @@ export type ConversationCandidate = StoredCandidate | (TokenCounts & { source: '
 export type TemplateCandidate =
   | StoredCandidate
   | (TokenCounts & { source: 'resident'; resident: ResidentTemplate })
-  | (TokenCounts & { source: 'disk'; entry: IndexedEntry });
+  | DiskCandidate;
+
+/** A file that holds a prefix of a prompt. */
+export type DiskCandidate = TokenCounts & { source: 'disk'; disk: DiskStore; entry: IndexedEntry };
 
 /** A sequence, state or file that holds a prefix of a prompt. */
 export type PrefixCandidate = ConversationCandidate | TemplateCandidate;
@@ -66,6 +70,8 @@ export interface PrefixIndexParts {
 export class PrefixIndex {
   /** Prompts that will soon be in the KV cache. */
   readonly prompts = new PromptsInProgress();
+  /** Undefined if conversations are not kept on disk. */
+  conversations: ConversationStore | undefined;
   readonly #parts: PrefixIndexParts;
 
   constructor(parts: PrefixIndexParts) {
@@ -91,10 +97,7 @@ export class PrefixIndex {
     }
     if (disk !== undefined) {
       await disk.index.readTail();
-      for (const entry of likelyNearest(query, disk, longestOf(candidates)?.shared ?? 0)) {
-        const tokens = await readTokens(disk.directory.join(entry.name), entry.tokens);
-        candidates.push({ source: 'disk', entry, ...measure(query, { group: query.group, tokens }) });
-      }
+      candidates.push(...(await candidatesOn(disk, query, longestOf(candidates)?.shared ?? 0)));
     }
     const longest = longestOf(candidates);
     return longest !== undefined && longest.shared >= MIN_SHARED_TOKENS ? longest : undefined;
@@ -117,6 +120,38 @@ export class PrefixIndex {
       }
     }
     return longest && { ...longest.candidate, shared: longest.shared, tokens: longest.tokens.length };
+  }
+
+  /**
+   * Finds the conversation on disk that shares the longest prefix with a prompt.
+   *
+   * @param available number of tokens that are available without a read
+   * @returns undefined at once if no file may be worth a read
+   */
+  longestOnDisk(query: PrefixQuery, available: number): Promise<DiskCandidate | undefined> | undefined {
+    const { conversations } = this;
+    const isPossible =
+      conversations !== undefined &&
+      query.ownOnly !== true &&
+      conversations.disk.index.size > 0 &&
+      query.tokens.length - available >= MIN_SHARED_TOKENS;
+    return isPossible ? this.#longestOn(conversations, query, available) : undefined;
+  }
+
+  async #longestOn(
+    store: ConversationStore,
+    query: PrefixQuery,
+    available: number,
+  ): Promise<DiskCandidate | undefined> {
+    const { prefillMsPerToken } = this.#parts.engine;
+    const candidates = await candidatesOn(store.disk, query, available + MIN_SHARED_TOKENS);
+    const longest = longestOf(candidates);
+    const savedMs = ((longest?.shared ?? 0) - available) * prefillMsPerToken;
+    const isWorthwhile =
+      longest !== undefined &&
+      longest.shared >= available + MIN_SHARED_TOKENS &&
+      (prefillMsPerToken === 0 || savedMs > store.readMs(longest.entry.bytes));
+    return isWorthwhile ? longest : undefined;
   }
 
   /**
@@ -255,8 +290,8 @@ function ownStates(sequence: Sequence): (StoredState | undefined)[] {
 }
 
 /** The first of the candidates with the most shared tokens. */
-function longestOf(candidates: readonly TemplateCandidate[]): TemplateCandidate | undefined {
-  let longest: TemplateCandidate | undefined;
+function longestOf<Candidate extends TokenCounts>(candidates: readonly Candidate[]): Candidate | undefined {
+  let longest: Candidate | undefined;
   for (const candidate of candidates) {
     longest = candidate.shared > (longest?.shared ?? 0) ? candidate : longest;
   }
@@ -273,6 +308,16 @@ export function usableTokens({ tokens: prompt, canTrim }: Omit<PrefixQuery, 'gro
   return canTrim || shared === tokens.length ? shared : 0;
 }
 
+/** The candidates among the entries that are nearest according to the index. Reads their tokens. */
+async function candidatesOn(disk: DiskStore, query: PrefixQuery, atLeast: number): Promise<DiskCandidate[]> {
+  const candidates: DiskCandidate[] = [];
+  for (const entry of likelyNearest(query, disk, atLeast)) {
+    const tokens = await readTokens(disk.directory.join(entry.name), entry.tokens);
+    candidates.push({ source: 'disk', disk, entry, ...measure(query, { group: query.group, tokens }) });
+  }
+  return candidates;
+}
+
 /** The entries that are nearest according to the index, if they may share at least `atLeast` tokens. */
 function likelyNearest(
   { group, tokens: prompt, canTrim }: PrefixQuery,
@@ -283,19 +328,28 @@ function likelyNearest(
   const scored: { entry: IndexedEntry; shared: number }[] = [];
   for (const entry of disk.index.values()) {
     if (entry.group === group) {
-      const shared = likelyShared(entry, hashes);
-      if (shared >= MIN_SHARED_TOKENS && (canTrim || shared === entry.tokens)) {
+      const { shared, atMost } = sharedRange(entry, hashes);
+      if (shared >= MIN_SHARED_TOKENS && atMost >= atLeast && (canTrim || shared === entry.tokens)) {
         scored.push({ entry, shared });
       }
     }
   }
   scored.sort((a, b) => b.shared - a.shared);
   const nearest = scored[0]?.shared ?? 0;
-  // The index knows only certain prefix lengths, so the real shared prefix may be up to 1.5 times as long.
   return scored
-    .filter(({ shared }) => shared === nearest && shared * 1.5 >= atLeast)
+    .filter(({ shared }) => shared === nearest)
     .slice(0, MAX_READ)
     .map(({ entry }) => entry);
+}
+
+/** The smallest and the largest number of tokens that an entry probably shares with a prompt. */
+function sharedRange(entry: IndexedEntry, hashes: Uint32Array): { shared: number; atMost: number } {
+  const { tokens, conversation: { promptTokens = 0, promptHash = 0 } = {} } = entry;
+  const isInPrompt = promptTokens < hashes.length && hashes[promptTokens] === promptHash;
+  const shared = Math.max(likelyShared(entry, hashes), isInPrompt ? promptTokens : 0);
+  // The index knows only certain prefix lengths, so the real shared prefix may be up to 1.5 times as long.
+  const atMost = Math.min(tokens, promptTokens > 0 && !isInPrompt ? promptTokens : tokens);
+  return { shared, atMost: Math.min(atMost, shared * 1.5) };
 }
 
 /**

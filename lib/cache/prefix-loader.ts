@@ -16,7 +16,7 @@ import {
 } from './loaded-prefix.js';
 import type { PrefixCache } from './prefix-cache.js';
 import { MIN_SHARED_TOKENS } from './prefix-hash.js';
-import type { ConversationCandidate, PrefixQuery } from './prefix-index.js';
+import type { ConversationCandidate, DiskCandidate, PrefixQuery } from './prefix-index.js';
 import type { StartReport, StateSource } from './start-report.js';
 
 export interface PrefixSetup {
@@ -152,10 +152,17 @@ export class PrefixLoader {
       await this.#waitIdle(found.wait, prompt, signal);
       found = find();
     }
-    const { kept, candidate, available } = found;
     const nearest = longerOf(index.nearest(this.#queryFor(prompt), sequence), this.#nearest);
     this.#nearest = undefined;
-    index.prompts.begin(sequence, tokens, available);
+    index.prompts.begin(sequence, tokens, found.available);
+    const searching = index.longestOnDisk(this.#queryFor(tokens), found.available);
+    if (searching !== undefined) {
+      if (await this.#loadFromDisk(await searching, tokens, signal)) {
+        return loadedPrefix({ source: 'disk', cachedTokens: sequence.length }, nearest);
+      }
+      found = find(); // the search took time
+    }
+    const { kept, candidate } = found;
     let limit = this.#limitOf(candidate);
     if (candidate !== undefined && limit !== 'cells') {
       await this.#empty();
@@ -181,6 +188,7 @@ export class PrefixLoader {
     const templateLength = this.#templateLengthIn(tokens);
     // The disk is asked first, because everything in memory may change during the wait.
     const start = templateLength === 0 ? undefined : await cache.peek(template, { tenant, cache: useCache });
+    const onDisk = await cache.index.longestOnDisk(this.#queryFor(tokens), templateLength);
     const fromTemplate: LoadedSource = start ?? { source: 'prefill', cachedTokens: 0 };
     if (engine.reproducible !== undefined) {
       const prefix = loadedPrefix({ ...fromTemplate, limit: 'reproducible' }, undefined);
@@ -198,6 +206,9 @@ export class PrefixLoader {
         : kept >= templateLength && kept > 0
           ? { source: 'resident', cachedTokens: kept, limit }
           : { limit, ...fromTemplate };
+    if (onDisk !== undefined && onDisk.shared >= loaded.cachedTokens + MIN_SHARED_TOKENS) {
+      return { prefix: loadedPrefix({ source: 'disk', cachedTokens: onDisk.shared }, nearest), nearest };
+    }
     return { prefix: loadedPrefix(loaded, nearest), nearest };
   }
 
@@ -214,6 +225,20 @@ export class PrefixLoader {
     return this.#templateLengthIn(tokens) === 0
       ? { source: 'prefill', cachedTokens: 0 }
       : templatePrefix(await this.loadTemplate(signal));
+  }
+
+  /** @returns whether the candidate was loaded. If not, the sequence has its old contents or is empty. */
+  async #loadFromDisk(candidate: DiskCandidate | undefined, tokens: Int32Array, signal: AbortSignal): Promise<boolean> {
+    if (candidate === undefined || !this.#isAffordable(candidate)) {
+      return false;
+    }
+    const begin = performance.now();
+    await this.#empty();
+    const isLoaded = await this.#loadCandidate(candidate, tokens, signal);
+    if (isLoaded) {
+      this.#setup.cache.conversations?.noteRead(candidate.entry.bytes, performance.now() - begin);
+    }
+    return isLoaded;
   }
 
   /**
@@ -266,23 +291,23 @@ export class PrefixLoader {
    * Whether cells are plentiful. A restored sequence shares no cells with its template, so if cells are scarce, a fork
    * of the template is better.
    */
-  #isAffordable(candidate: ConversationCandidate): boolean {
+  #isAffordable(candidate: ConversationCandidate | DiskCandidate): boolean {
     const { engine, template } = this.#setup;
     const { info, model } = engine.context;
     const { swapped, ownCells } = this.#sequence;
-    const isShared = candidate.source !== 'memory' || info.kvLayout === 'split' || model.recurrent;
-    if (
-      isShared ||
-      template.length === 0 ||
-      swapped?.isCopy ||
-      checkpointsOf(this.#sequence).includes(candidate.stored)
-    ) {
+    const isShared = candidate.source === 'sequence' || info.kvLayout === 'split' || model.recurrent;
+    const isOwn = candidate.source === 'memory' && checkpointsOf(this.#sequence).includes(candidate.stored);
+    if (isShared || isOwn || template.length === 0 || swapped?.isCopy) {
       return true;
     }
     return info.kvCells - engine.usedCells + ownCells >= 2 * candidate.tokens;
   }
 
-  async #loadCandidate(candidate: ConversationCandidate, tokens: Int32Array, signal: AbortSignal): Promise<boolean> {
+  async #loadCandidate(
+    candidate: ConversationCandidate | DiskCandidate,
+    tokens: Int32Array,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     const { cache, tenant } = this.#setup;
     const sequence = this.#sequence;
     const request = { key: '', keyring: cache.keyring(tenant), sequence, tokens, breakpoints: [], signal };
@@ -293,6 +318,13 @@ export class PrefixLoader {
     if (isLoaded && candidate.source === 'memory' && candidate.shared === candidate.tokens) {
       sequence.kind = 'conversation';
       this.#setup.engine.states.dropAbandoned(candidate.stored);
+    }
+    if (
+      isLoaded &&
+      candidate.source === 'disk' &&
+      candidate.shared >= (candidate.entry.conversation?.promptTokens ?? 0)
+    ) {
+      sequence.kind = 'conversation';
     }
     return isLoaded;
   }

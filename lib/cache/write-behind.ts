@@ -6,13 +6,7 @@ import type { SequenceState } from '../native/state.js';
 import type { CumulativeCounts } from './disk/cumulative-counts.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { EntryLock } from './disk/entry-lock.js';
-import {
-  type DirectoryBudget,
-  entriesOverBudget,
-  hasBudget,
-  largeDirectoryWarning,
-  withLastUse,
-} from './disk/eviction.js';
+import { type DirectoryBudget, hasBudget, largeDirectoryWarning } from './disk/eviction.js';
 import { publish } from './events.js';
 import { ENTRY_FORMAT, type Keyring } from './key.js';
 import type { StatsCounter } from './stats-counter.js';
@@ -101,14 +95,12 @@ export class WriteBehind {
     if (!hasBudget(budget)) {
       return 0;
     }
-    const entries = await withLastUse(disk.directory, disk.index.values(), new Set(names));
-    const toDelete = entriesOverBudget(entries, budget, Date.now(), keep);
-    for (const { name, key } of toDelete) {
-      await disk.delete(name);
+    const deleted = await disk.evict(budget, names, keep);
+    for (const { key } of deleted) {
       this.#parts.stats.evictions.disk++;
       publish({ type: 'evict', tier: 'disk', key, reason: 'it exceeded the budget of the directory' });
     }
-    return toDelete.length;
+    return deleted.length;
   }
 
   #whyTooLarge({ key, state, tokens }: CapturedTemplate): string | undefined {

@@ -22,8 +22,8 @@ export class ConversationSequence implements ReplySequence {
 
   constructor(setup: PrefixSetup) {
     this.#setup = setup;
-    const { engine, template, kind, affinity } = setup;
-    this.#sequence = engine.createSequence({ templateLength: template.length, kind, affinity });
+    const { engine, template, kind, affinity, tenant } = setup;
+    this.#sequence = engine.createSequence({ templateLength: template.length, kind, affinity, tenant });
     this.#prefixLoader = new PrefixLoader(setup, this.#sequence);
   }
 
@@ -67,7 +67,8 @@ export class ConversationSequence implements ReplySequence {
    * `reproducible`, closes the sequence instead, because no other prompt may use its tokens.
    */
   abandon(): void {
-    if (this.#setup.engine.reproducible !== undefined || !this.#sequence.isLeased) {
+    const { isLeased, isForgotten } = this.#sequence;
+    if (this.#setup.engine.reproducible !== undefined || !isLeased || isForgotten) {
       this.close();
       return;
     }
@@ -108,6 +109,7 @@ export class ConversationSequence implements ReplySequence {
       await this.#prefixLoader.lease(prompt, signal, sequence.inProgress);
     }
     sequence.inProgress = true;
+    sequence.nextPrompt = { promptLength: prompt.length, ready: Promise.resolve() };
     return this.#prefixLoader.load(prompt, signal);
   }
 
@@ -188,6 +190,33 @@ export class ConversationSequence implements ReplySequence {
     if (this.#sequence.length === beginning.length && beginning.length > this.#setup.template.length) {
       await this.#prefixLoader.keepCheckpoint(beginsTurn);
     }
+  }
+
+  /** Whether conversations are kept on disk. */
+  get isKeptOnDisk(): boolean {
+    return this.#setup.cache.conversations !== undefined;
+  }
+
+  /**
+   * Finds out in the background from which part of the sequence the next prompt can continue.
+   *
+   * @param messageEnd finds the end of the newest message that the model answered, in tokens
+   * @param next renders the next prompt, with any message
+   */
+  expectNext(messageEnd: () => Promise<number>, next: () => Promise<Int32Array>): void {
+    const { engine } = this.#setup;
+    const { nextPrompt: expected } = this.#sequence;
+    if (expected === undefined) {
+      return;
+    }
+    const tokens = this.#sequence.tokens.slice();
+    const find = async () => {
+      expected.messageEnd = await messageEnd();
+      if (!engine.canTrimRestored) {
+        expected.shared = commonPrefixLength(tokens, await next());
+      }
+    };
+    expected.ready = find().catch(() => undefined); // without the prompt, a checkpoint is saved
   }
 
   /**

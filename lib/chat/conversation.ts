@@ -27,6 +27,14 @@ export function readTurn(input: TurnInput, history: readonly ChatMessage[]): Cha
   return withToolNames(messages, history);
 }
 
+/** Messages with which a conversation can continue: a user's message, or results of the calls that wait for a result. */
+export function continuation(messages: readonly ChatMessage[], content: string): ChatMessage[] {
+  const waiting = pendingCalls(messages);
+  return waiting.length === 0
+    ? [{ role: 'user', content }]
+    : waiting.map(({ toolCallId, toolName }) => ({ role: 'tool', toolCallId, toolName, content }));
+}
+
 /** A system prompt and the messages after it. */
 export interface Conversation {
   systemPrompt: string | undefined;

@@ -22,6 +22,7 @@ import type { SamplingOptions } from '../sampling-options.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../tools/run-calls.js';
 import type { ToolChoice } from '../tools/tool.js';
 import type { ConversationSequence } from './conversation-sequence.js';
+import { expectNextPrompt } from './next-prompt.js';
 import { placeInPrompt } from './prompt-places.js';
 import type { PreparedReply, ReplyLimits } from './reply-run.js';
 import { type FinishedReply, StepReply } from './step-reply.js';
@@ -94,6 +95,8 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   readonly #request: TurnRequest;
   readonly #toolCalls: ToolCall[] = [];
   readonly #toolResults: ToolResult[] = [];
+  /** The prompt of the newest step. */
+  #newestPrompt: Prompt | undefined;
   /**
    * Replies that `format` did not allow. These replies are part of this turn's prompts, but not of the conversation.
    */
@@ -179,6 +182,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     if (index === 0) {
       this.#services.onPrompt?.(prompt.tokens);
     }
+    this.#newestPrompt = prompt;
     const reply = await this.#openReply(prompt, index);
     try {
       for (let parts = await reply.next(); parts !== undefined; parts = await reply.next()) {
@@ -353,6 +357,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     { message, generated }: FinishedReply,
     ended: Pick<FinishPart, 'finishReason' | 'detail' | 'object'>,
   ): StreamEnd<StreamPart, Reply> {
+    expectNextPrompt(this.#services, this.#newestPrompt as Prompt, this.#conversation, promptOptions(this.#request, 0));
     const { usage, generation } = this.#request;
     const { object, ...reason } = ended;
     const finish = {

@@ -8,9 +8,10 @@ import { EngineContext } from './engine-context.js';
 import { chunkSize, Reproducibility } from './reproducible/reproducibility.js';
 import { type BatchInvariance, testReproducible } from './reproducible/self-test.js';
 import { Scheduler } from './scheduler.js';
-import { Sequence, type SequenceOptions } from './sequence.js';
+import { Sequence } from './sequence.js';
+import type { ConversationSaver, SequenceOptions } from './sequence-contents.js';
 import { SequencePool } from './sequence-pool.js';
-import { type CheckpointTotals, SequenceStates } from './sequence-states.js';
+import { type CheckpointTotals, type ContentsCopy, type IsForgotten, SequenceStates } from './sequence-states.js';
 import { StateStore } from './state-store.js';
 import { WindowBudget } from './window-budget.js';
 
@@ -94,6 +95,8 @@ export class Engine {
   readonly states: SequenceStates;
   /** The rules of `reproducible`, if it is on. */
   readonly reproducible: Reproducibility | undefined;
+  /** @internal Undefined if conversations are not kept on disk. */
+  saver: ConversationSaver | undefined;
   readonly #scheduler: Scheduler;
   readonly #cellQueue: CellWaitQueue;
 
@@ -118,7 +121,10 @@ export class Engine {
     this.context = new EngineContext(context, onIdle, options.reproducible !== undefined);
     this.states = new SequenceStates(options.states ?? new StateStore(0));
     this.sessions = new SequencePool(ids.slice(0, sessionCount), {
-      onIdle,
+      onIdle: () => {
+        onIdle();
+        this.saver?.onIdle();
+      },
       onEvict: (sequence) => this.#swapOut(sequence),
       maxQueueSize: options.maxQueueSize,
     });
@@ -247,6 +253,25 @@ export class Engine {
     this.states.store.clear('request', 'conversation');
   }
 
+  /**
+   * Empties idle sequences and drops states in memory. A sequence in use is not kept after its request.
+   *
+   * @returns the number of emptied sequences and of dropped states
+   */
+  forget(isForgotten: IsForgotten): { sequences: number; states: number } {
+    let sequences = 0;
+    for (const sequence of [...this.sessions.leased].filter(isForgotten)) {
+      sequence.isForgotten = sequence.busy || sequence.inProgress;
+      sequences += this.sessions.evictIdle((other) => other === sequence, false) ? 1 : 0;
+    }
+    return { sequences, states: this.states.forget(isForgotten) };
+  }
+
+  /** Measured duration of the prefill of one token, in ms; 0 until measured. */
+  get prefillMsPerToken(): number {
+    return this.#scheduler.throughput.promptMsPerToken;
+  }
+
   /** The current load of the engine. */
   status(): EngineStatus {
     const { kvCells } = this.context.info;
@@ -287,10 +312,16 @@ export class Engine {
 
   /** Keeps the contents of a sequence that is about to be evicted, if restoring them later is worthwhile. */
   #swapOut(sequence: Sequence): void {
+    const save = this.saver?.onEvict(sequence);
     if (sequence.isAbandoned) {
       this.states.dropPartial(sequence); // no other sequence can use partial checkpoints
     }
-    if (sequence.length <= sequence.templateLength || (sequence.isAbandoned && sequence.kind === 'request')) {
+    const isOneOff = sequence.isAbandoned && sequence.kind === 'request';
+    if (save !== undefined) {
+      this.#swapOutAndSave(sequence, !isOneOff, save);
+      return;
+    }
+    if (sequence.length <= sequence.templateLength || isOneOff) {
       return; // an earlier state may still be swapped out
     }
     if (this.reproducible !== undefined) {
@@ -301,6 +332,23 @@ export class Engine {
       this.states.dropSwapped(sequence);
       this.states.dropPartial(sequence);
     }
+  }
+
+  /** @param keeps whether to keep the contents in memory too */
+  #swapOutAndSave(
+    sequence: Sequence,
+    keeps: boolean,
+    save: (captured: Promise<ContentsCopy | undefined>) => void,
+  ): void {
+    const capturing = this.states.captureCopy(sequence, keeps).catch(() => undefined);
+    if (keeps) {
+      this.states.swapOut(
+        sequence,
+        true,
+        capturing.then((copy) => copy?.stored),
+      );
+    }
+    save(capturing);
   }
 
   #isWorthSaving({ length, templateLength }: Sequence): boolean {

@@ -1,6 +1,25 @@
-// The contents of a sequence that are outside the KV cache.
+// What belongs to a sequence besides its tokens: its options, and its contents outside the KV cache.
+import { isPrefix } from '../tokens.js';
 import type { PrefillChunk } from './reproducible/prefill-log.js';
-import type { StoredState } from './state-store.js';
+import type { Sequence } from './sequence.js';
+import type { ContentsCopy } from './sequence-states.js';
+import type { StateKind, StoredState } from './state-store.js';
+
+export interface SequenceOptions {
+  /**
+   * Number of tokens at the start that a template provides. If the sequence holds no other tokens, its state is not
+   * kept.
+   */
+  templateLength?: number | undefined;
+  /** How long the tokens are worth keeping. @default 'conversation' */
+  kind?: StateKind | undefined;
+  /** The client's name for the conversation, unique within the tenant. @default none */
+  affinity?: string | undefined;
+  /** The tenant of the tokens. @default none */
+  tenant?: string | undefined;
+  /** Called after the engine has evicted the sequence. */
+  onEvicted?: (() => void) | undefined;
+}
 
 /** The contents of a sequence that was evicted or copied. */
 export interface SwappedContents {
@@ -33,7 +52,43 @@ export interface SequenceCheckpoints {
   step?: StoredState | undefined;
 }
 
+/** What is known about the next prompt of a conversation, whatever the next message will be. */
+export interface NextPrompt {
+  /** Settles when the other fields are known, or cannot be found. */
+  ready: Promise<unknown>;
+  /** Number of tokens in the newest prompt. */
+  promptLength: number;
+  /** Number of tokens up to the end of the newest message that the model answered. */
+  messageEnd?: number;
+  /** Number of tokens of the sequence with which the next prompt begins. */
+  shared?: number;
+}
+
 /** The checkpoints that a sequence has. The store may have dropped some of them. */
 export function checkpointsOf({ checkpoints: { turn, step } }: { checkpoints: SequenceCheckpoints }): StoredState[] {
   return [turn, step].filter((each) => each !== undefined);
+}
+
+/** The longest partial checkpoint that a sequence can return to and that `accept` accepts. */
+export function partialCheckpoint(
+  sequence: Sequence,
+  accept: (tokens: Int32Array) => boolean,
+): StoredState | undefined {
+  return checkpointsOf(sequence)
+    .filter(({ isPartial, isDropped }) => isPartial && !isDropped)
+    .filter(({ tokens }) => accept(tokens) && isPrefix(tokens, sequence.tokens))
+    .sort((a, b) => b.tokens.length - a.tokens.length)[0];
+}
+
+/** Writes the states of conversations to disk. */
+export interface ConversationSaver {
+  /**
+   * Called before an eviction, while the sequence still holds its tokens. May shorten the sequence to the part that the
+   * next prompt can continue from.
+   *
+   * @returns a function that saves the captured state; undefined if the state is not worth a file
+   */
+  onEvict(sequence: Sequence): ((captured: Promise<ContentsCopy | undefined>) => void) | undefined;
+  /** Called when a sequence became idle. */
+  onIdle(): void;
 }

@@ -28,6 +28,8 @@ export class SequencePool {
   /** Least recently used first. */
   readonly #leased = new Set<Sequence>();
   readonly #waiting: Waiter[] = [];
+  /** Called when a sequence became idle or was released. */
+  readonly #onIdle = new Set<() => void>();
   readonly #options: SequencePoolOptions;
   #nextAge: number;
   #closed = false;
@@ -133,6 +135,13 @@ export class SequencePool {
     this.#leased.add(sequence);
   }
 
+  /** Resolves when no sequence is in use by a turn. */
+  async untilTurnsEnd(): Promise<void> {
+    while ([...this.#leased].some(({ busy, inProgress }) => busy && inProgress)) {
+      await new Promise<void>((resolve) => this.#onIdle.add(resolve));
+    }
+  }
+
   /** Marks a sequence as just used. Its next work gets a new age. */
   touch(sequence: Sequence): void {
     if (this.#leased.delete(sequence)) {
@@ -144,18 +153,27 @@ export class SequencePool {
   /** Marks a sequence as idle and just used, so that it can be evicted. */
   setIdle(sequence: Sequence): void {
     sequence.busy = false;
+    sequence.idleSince = performance.now();
     this.touch(sequence);
     if (this.#waiting.length > 0) {
       this.evictIdle();
     }
-    this.#options.onIdle?.();
+    this.#notifyIdle();
   }
 
   /** Empties a sequence and ends its lease. The first waiting caller gets its id. */
   release(sequence: Sequence): void {
     if (this.#leased.delete(sequence)) {
       this.#assignNext(sequence.leave());
-      this.#options.onIdle?.();
+      this.#notifyIdle();
+    }
+  }
+
+  #notifyIdle(): void {
+    this.#options.onIdle?.();
+    for (const resolve of this.#onIdle) {
+      this.#onIdle.delete(resolve);
+      resolve();
     }
   }
 

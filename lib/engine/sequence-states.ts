@@ -22,6 +22,9 @@ export interface ContentsCopy {
   end(): void;
 }
 
+/** Whether the program wants contents of this owner to be forgotten. */
+export type IsForgotten = (owner: { tenant?: string | undefined; affinity?: string | undefined }) => boolean;
+
 /** The checkpoints that were captured. */
 export interface CheckpointTotals {
   /** Number of checkpoints. */
@@ -44,6 +47,8 @@ export class SequenceStates {
   readonly #sizes = new StateSizes();
   readonly #partialSizes = new StateSizes();
   readonly #owners = new WeakMap<StoredState, Set<Sequence>>();
+  /** The captures in progress. `forget` marks those whose states must not be kept. */
+  readonly #captures = new Set<{ sequence: Sequence; isForgotten: boolean }>();
 
   constructor(store: StateStore) {
     this.store = store;
@@ -69,40 +74,102 @@ export class SequenceStates {
    */
   async capture(sequence: Sequence, partial = false): Promise<StoredState | undefined> {
     const { length } = sequence;
-    const sizes = this.#sizesOf(partial);
     const transfer = this.mayFit(length, partial)
-      ? this.store.transfers.begin(ownerOf(sequence), sizes.expect(length))
+      ? this.store.transfers.begin(ownerOf(sequence), this.#sizesOf(partial).expect(length))
       : undefined;
     if (transfer === undefined) {
       return undefined;
     }
-    const tokens = sequence.tokens.slice();
-    const { group } = sequence;
     try {
-      const state = await sequence.capture(partial);
-      sizes.note(length, state.byteLength);
-      return transfer.accept(state) ? this.#put(sequence, { tokens, group }, state, transfer) : undefined;
+      const captured = await this.#captureInto(transfer, sequence, partial);
+      return captured && this.#put(sequence, captured, captured.state, transfer);
     } finally {
       transfer.end(); // closes the state unless it was stored
     }
   }
 
   /**
+   * Captures the state of a sequence for a file. Like {@link capture}, the capture begins at once. The state need not
+   * fit into the store. The caller must end the copy.
+   *
+   * @param keeps whether the store keeps the state too, if it fits
+   * @param transfer the transfer to use. @default a new one
+   * @returns undefined if there is no memory for the state
+   * @throws HeadstartError as {@link capture}.
+   */
+  async captureCopy(
+    sequence: Sequence,
+    keeps: boolean,
+    transfer = this.#begin(sequence, sequence.length),
+  ): Promise<(ContentsCopy & { stored: StoredState | undefined }) | undefined> {
+    if (transfer === undefined) {
+      return undefined;
+    }
+    try {
+      const captured = await this.#captureInto(transfer, sequence, false);
+      if (captured === undefined) {
+        transfer.end();
+        return undefined;
+      }
+      const { tokens, state } = captured;
+      const stored = keeps ? this.#put(sequence, captured, state, transfer) : undefined;
+      const end = stored === undefined ? () => transfer.end() : this.store.hold(stored);
+      return { tokens, chunks: [], state, end, stored };
+    } catch (error) {
+      transfer.end();
+      throw error;
+    }
+  }
+
+  /** Waits until the state of a sequence may be captured: see {@link captureCopy}. */
+  waitForCopy(sequence: Sequence, signal?: AbortSignal): Promise<StateTransfer> {
+    return this.store.transfers.wait(ownerOf(sequence), this.#sizes.expect(sequence.length), signal);
+  }
+
+  /** @returns undefined if the state does not fit or must be forgotten */
+  async #captureInto(transfer: StateTransfer, sequence: Sequence, partial: boolean) {
+    const { group, length } = sequence;
+    const tokens = sequence.tokens.slice();
+    const capture = { sequence, isForgotten: false };
+    this.#captures.add(capture);
+    try {
+      const state = await sequence.capture(partial);
+      this.#sizesOf(partial).note(length, state.byteLength);
+      return transfer.accept(state) && !capture.isForgotten ? { tokens, group, state } : undefined;
+    } finally {
+      this.#captures.delete(capture);
+    }
+  }
+
+  /** Drops the states in memory that must be forgotten. @returns their number */
+  forget(isForgotten: IsForgotten): number {
+    const states = [...this.store.values('conversation'), ...this.store.values('request')].filter(isForgotten);
+    for (const stored of states) {
+      this.store.drop(stored);
+    }
+    for (const capture of this.#captures) {
+      capture.isForgotten ||= isForgotten(capture.sequence);
+    }
+    return states.length;
+  }
+
+  /**
    * Keeps the contents of a sequence that is about to be emptied.
    *
    * @param withState whether to capture the state too. If not, the contents are the tokens and their batches.
+   * @param capturing a capture of the state that has begun. @default a new one
    */
-  swapOut(sequence: Sequence, withState: boolean): void {
+  swapOut(sequence: Sequence, withState: boolean, capturing?: Promise<StoredState | undefined>): void {
     this.dropSwapped(sequence);
     const { tokens, group, log } = sequence;
-    const capturing = withState ? this.capture(sequence).catch(() => undefined) : Promise.resolve(undefined);
+    const capture = () => (withState ? this.capture(sequence).catch(() => undefined) : Promise.resolve(undefined));
     const swapped: SwappedContents = {
       tokens: tokens.slice(),
       group,
       chunks: log?.chunks ?? [],
       isCopy: false,
       stored: undefined,
-      ready: capturing.then((stored) => {
+      ready: (capturing ?? capture()).then((stored) => {
         if (sequence.swapped === swapped) {
           swapped.stored = stored;
         } else if (stored !== undefined) {
@@ -287,9 +354,10 @@ export class SequenceStates {
   ): StoredState | undefined {
     const owners = new Set([sequence]);
     const inProgress = () => [...owners].some((owner) => owner.inProgress);
-    const { kind, affinity } = sequence;
+    const { kind, affinity, tenant } = sequence;
     const { isPartial } = state;
-    const stored: StoredState = { kind, affinity, ...contents, state, isPartial, inProgress };
+    const { tokens, group } = contents;
+    const stored: StoredState = { kind, affinity, tenant, tokens, group, state, isPartial, inProgress };
     if (!this.store.put(stored, transfer)) {
       return undefined;
     }

@@ -1,23 +1,14 @@
 import type { SequenceState } from '../native/state.js';
-import { isPrefix } from '../tokens.js';
 import type { EngineContext } from './engine-context.js';
 import { PrefillLog } from './reproducible/prefill-log.js';
-import { checkpointsOf, type SequenceCheckpoints, type SwappedContents } from './sequence-contents.js';
-import type { StateKind, StoredState } from './state-store.js';
-
-export interface SequenceOptions {
-  /**
-   * Number of tokens at the start that a template provides. If the sequence holds no other tokens, its state is not
-   * kept.
-   */
-  templateLength?: number | undefined;
-  /** How long the tokens are worth keeping. @default 'conversation' */
-  kind?: StateKind | undefined;
-  /** The client's name for the conversation, unique within the tenant. @default none */
-  affinity?: string | undefined;
-  /** Called after the engine has evicted the sequence. */
-  onEvicted?: (() => void) | undefined;
-}
+import {
+  type NextPrompt,
+  partialCheckpoint,
+  type SequenceCheckpoints,
+  type SequenceOptions,
+  type SwappedContents,
+} from './sequence-contents.js';
+import type { StateKind } from './state-store.js';
 
 /**
  * A sequence of the KV cache, with its tokens. A pool leases an id of the context to it. If another sequence needs an
@@ -31,6 +22,8 @@ export class Sequence {
   readonly templateLength: number;
   /** The client's name for the conversation. Names of different key groups are unrelated. */
   readonly affinity: string | undefined;
+  /** The tenant of the tokens. */
+  readonly tenant: string | undefined;
   /** The key group of the tokens: see `groupOf`. Tokens of one group are never used for another. Set it while empty. */
   group = '';
   /** How long the tokens are worth keeping: see {@link StateKind}. */
@@ -41,6 +34,12 @@ export class Sequence {
   isAbandoned = false;
   /** Whether a turn is in progress. While the turn waits, for example for a tool, the sequence is not busy. */
   inProgress = false;
+  /** When the sequence last became idle, as `performance.now()`. */
+  idleSince = 0;
+  /** What is known about the next prompt of the conversation. Undefined before the first prompt. */
+  nextPrompt: NextPrompt | undefined;
+  /** Whether the contents must not be kept any longer, because the program called `forget`. */
+  isForgotten = false;
   /** Whether the sequence is evicted only after all idle sequences of its pool that are not pinned. */
   pinned = false;
   /** Order of arrival of the current work: smaller is older. Undefined until the pool assigns a number to the work. */
@@ -70,10 +69,11 @@ export class Sequence {
   #windowStart = 0;
 
   constructor(context: EngineContext, options: SequenceOptions = {}) {
-    const { templateLength = 0, kind = 'conversation', affinity, onEvicted } = options;
+    const { templateLength = 0, kind = 'conversation', affinity, tenant, onEvicted } = options;
     this.#context = context;
     this.templateLength = templateLength;
     this.affinity = affinity;
+    this.tenant = tenant;
     this.kind = kind;
     this.#onEvicted = onEvicted;
     this.log = context.keepsPrefillLog ? new PrefillLog() : undefined;
@@ -191,7 +191,7 @@ export class Sequence {
     if (this.#context.canTrim && this.#windowStart <= this.#windowStartAt(length)) {
       return length;
     }
-    return this.#checkpointAt((tokens) => tokens.length <= length)?.tokens.length ?? 0;
+    return partialCheckpoint(this, (tokens) => tokens.length <= length)?.tokens.length ?? 0;
   }
 
   /**
@@ -229,11 +229,24 @@ export class Sequence {
       this.#cut(length, true);
       return true;
     }
-    const checkpoint = this.#checkpointAt((tokens) => tokens.length === length);
+    const checkpoint = partialCheckpoint(this, (tokens) => tokens.length === length);
     if (checkpoint !== undefined) {
       await this.#restorePartial(checkpoint.state.share()); // the store may drop its own handle during the restore
     }
     return checkpoint !== undefined;
+  }
+
+  /**
+   * Like {@link trim}, but records the removal at once. For a sequence that is captured next and then emptied: if the
+   * removal fails, the capture fails.
+   */
+  rewind(length: number): void {
+    const state = partialCheckpoint(this, (tokens) => tokens.length === length)?.state.share();
+    const removing = state
+      ? this.#context.restoreSequence(this.id, state).finally(() => state.close())
+      : this.#context.removeSequence(this.id, length);
+    removing.catch(() => undefined);
+    this.#cut(length, true);
   }
 
   async #restorePartial(state: SequenceState): Promise<void> {
@@ -248,14 +261,6 @@ export class Sequence {
     }
     this.#cut(length, true);
     this.#windowStart = Math.max(this.#windowStart, this.#windowStartAt(length));
-  }
-
-  /** The longest partial checkpoint that the sequence can return to and that `accept` accepts. */
-  #checkpointAt(accept: (tokens: Int32Array) => boolean): StoredState | undefined {
-    return checkpointsOf(this)
-      .filter(({ isPartial, isDropped }) => isPartial && !isDropped)
-      .filter(({ tokens }) => accept(tokens) && isPrefix(tokens, this.tokens))
-      .sort((a, b) => b.tokens.length - a.tokens.length)[0];
   }
 
   /**

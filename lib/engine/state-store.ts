@@ -27,6 +27,8 @@ export interface StoredState extends StateOwner {
   readonly group: string;
   /** See `Sequence.affinity`. */
   readonly affinity?: string | undefined;
+  /** See `Sequence.tenant`. */
+  readonly tenant?: string | undefined;
   /**
    * Whether the state holds only the part that cannot be trimmed: see {@link SequenceState.isPartial}. @default false
    */

@@ -314,14 +314,19 @@ export class Session implements ToolSession {
 
   /** Aborts a turn in progress and frees the sequence. The stream of the turn throws `CLOSED`. Idempotent. */
   async close(): Promise<void> {
+    await this.stop();
+    this.#turnLock.leave();
+    this.#sequence.close();
+  }
+
+  /** @internal As {@link close}, but keeps the sequence. */
+  async stop(): Promise<void> {
     if (!this.closed) {
       this.#activity.abort();
       this.#setup.onClosed(this);
       publish('session', { event: 'close', sessionId: this.id });
     }
     await this.#activity.settled();
-    this.#turnLock.leave();
-    this.#sequence.close();
   }
 
   /** The same as {@link close}, for `await using`. */

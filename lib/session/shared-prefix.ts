@@ -1,4 +1,4 @@
-import { pendingCalls } from '../chat/conversation.js';
+import { continuation } from '../chat/conversation.js';
 import type { ChatMessage } from '../prompt/messages.js';
 import type { Renderer, TemplateSource } from '../prompt/renderer.js';
 import { PROBES } from '../prompt/template-boundary.js';
@@ -13,14 +13,9 @@ export async function sharedPrefix(
   source: TemplateSource,
   messages: readonly ChatMessage[],
 ): Promise<Int32Array> {
-  const waiting = pendingCalls(messages);
-  const next = (content: string): ChatMessage[] =>
-    waiting.length === 0
-      ? [{ role: 'user', content }]
-      : waiting.map(({ toolCallId, toolName }) => ({ role: 'tool', toolCallId, toolName, content }));
   let shared: Int32Array | undefined;
   for (const content of PROBES) {
-    const { tokens } = await renderer.prompt(source, [...messages, ...next(content)]);
+    const { tokens } = await renderer.prompt(source, [...messages, ...continuation(messages, content)]);
     shared = shared === undefined ? tokens : shared.slice(0, commonPrefixLength(shared, tokens));
   }
   return shared as Int32Array;

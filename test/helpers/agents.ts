@@ -41,6 +41,7 @@ const OF_CACHE: readonly string[] = [
   'maxEntries',
   'maxAgeMs',
   'minFreeDiskBytes',
+  'conversations',
   'minTokens',
   'breakEven',
   'reuse',

@@ -61,6 +61,7 @@ const WRONG_IN_CACHE: Record<keyof CacheOptions, unknown[]> = {
   maxSavedBytes: [-1, 1.5, '1 GiB', null],
   maxMemoryBytes: [-1, 1.5, '1 GiB', null],
   minFreeDiskBytes: [-1, 1.5, '1 GiB', null],
+  conversations: ['yes', 1, null],
 };
 const WRONG_IN_AGENT = {
   cache: [7, null, [], true],

@@ -6,15 +6,25 @@ import { appendFile, open, rm, stat } from 'node:fs/promises';
 import { SequenceState } from '../../native/state.js';
 import { groupOf } from '../key.js';
 import type { CacheDirectory } from './cache-directory.js';
-import { type EntryMetadata, type IndexedEntry, isEntryName } from './entry.js';
+import {
+  type ConversationMark,
+  type EntryMetadata,
+  type EntryNames,
+  type IndexedEntry,
+  TEMPLATE_NAMES,
+} from './entry.js';
 
-/** The name contains the version of the line format. A package version with another format uses another file. */
-const INDEX_NAME = 'index-1.jsonl';
+/**
+ * The index of each kind of entries. The name contains the version of the line format. A package version with another
+ * format uses another file.
+ */
+const INDEX_NAMES = { template: 'index-1.jsonl', conversation: 'conversations-1.jsonl' } as const;
 /** If the file has more lines of deleted entries than this number, it is rewritten without these lines. */
 const MAX_DEAD_LINES = 256;
 const SCAN_CONCURRENCY = 16;
 
 export class DirectoryIndex {
+  readonly names: EntryNames;
   readonly #directory: CacheDirectory;
   readonly #entries = new Map<string, IndexedEntry>();
   /** Names of files that are not valid entries. The names are remembered, so that each file is read only once. */
@@ -33,8 +43,10 @@ export class DirectoryIndex {
    */
   readonly #changed = new Set<string>();
 
-  constructor(directory: CacheDirectory) {
+  /** @param names the kind of the entries */
+  constructor(directory: CacheDirectory, names = TEMPLATE_NAMES) {
     this.#directory = directory;
+    this.names = names;
   }
 
   get size(): number {
@@ -98,7 +110,7 @@ export class DirectoryIndex {
 
   async #refresh(): Promise<string[]> {
     const names = await this.#directory.names();
-    const present = new Set(names.filter(isEntryName));
+    const present = new Set(names.filter((name) => this.names.isEntry(name)));
     this.#addLines(await this.#readLines(), (name) => present.has(name));
     for (const name of [...this.#entries.keys()]) {
       if (!present.has(name) && !this.#changed.has(name)) {
@@ -108,7 +120,7 @@ export class DirectoryIndex {
     const unknown = [...present].filter((name) => !this.#entries.has(name) && !this.#invalid.has(name));
     await this.#readFooters(unknown);
     if (this.#lines > this.#entries.size + MAX_DEAD_LINES && this.#lines > 2 * this.#entries.size) {
-      await this.#compact();
+      await this.rewrite();
     }
     return names;
   }
@@ -140,7 +152,7 @@ export class DirectoryIndex {
 
   /** Reads the lines that were appended since the last refresh. */
   async #readLines(): Promise<IndexedEntry[]> {
-    const file = await open(this.#directory.join(INDEX_NAME), 'r').catch(() => undefined);
+    const file = await open(this.#path, 'r').catch(() => undefined);
     if (file === undefined) {
       return [];
     }
@@ -167,7 +179,7 @@ export class DirectoryIndex {
     const lines = text.split('\n');
     lines.pop();
     this.#lines += lines.length;
-    return lines.map(parseLine).filter((entry) => entry !== undefined);
+    return lines.map(parseLine).filter((entry) => entry !== undefined && this.#isEntry(entry)) as IndexedEntry[];
   }
 
   /**
@@ -200,10 +212,20 @@ export class DirectoryIndex {
     try {
       const path = this.#directory.join(name);
       const metadata = (await SequenceState.readMetadata(path)) as unknown as EntryMetadata & { tokenCount: number };
-      return indexedEntry(name, metadata, metadata.tokenCount, (await stat(path)).size);
+      const entry = indexedEntry(name, metadata, metadata.tokenCount, (await stat(path)).size);
+      return entry && this.#isEntry(entry) ? entry : undefined;
     } catch {
       return undefined;
     }
+  }
+
+  get #path(): string {
+    return this.#directory.join(INDEX_NAMES[this.names.kind]);
+  }
+
+  /** Whether an entry is of this index's kind. */
+  #isEntry({ name, conversation }: IndexedEntry): boolean {
+    return this.names.isEntry(name) && (this.names.kind === 'conversation') === (conversation !== undefined);
   }
 
   async #append(entries: readonly IndexedEntry[]): Promise<void> {
@@ -213,21 +235,21 @@ export class DirectoryIndex {
     // Write all lines at once, so that they do not mix with the lines of other processes. If a line is lost, the next
     // refresh reads the entry's footer instead.
     const text = entries.map((entry) => `${JSON.stringify(entry)}\n`).join('');
-    await appendFile(this.#directory.join(INDEX_NAME), text, { mode: 0o600 }).catch(() => undefined);
+    await appendFile(this.#path, text, { mode: 0o600 }).catch(() => undefined);
   }
 
   /**
-   * Rewrites the file. Lines that other processes append at the same time are lost. The next refresh reads the footers
+   * Rewrites the file without the lines of deleted entries. Lines that other processes append at the same time are lost. The next refresh reads the footers
    * of their entries instead.
    */
-  async #compact(): Promise<void> {
+  async rewrite(): Promise<void> {
     const text = [...this.#entries.values()].map((entry) => `${JSON.stringify(entry)}\n`).join('');
-    await this.#directory.replaceText(INDEX_NAME, text).catch(() => undefined);
+    await this.#directory.replaceText(INDEX_NAMES[this.names.kind], text).catch(() => undefined);
   }
 
   /** Deletes the index file. */
   async remove(): Promise<void> {
-    await rm(this.#directory.join(INDEX_NAME), { force: true }).catch(() => undefined);
+    await rm(this.#path, { force: true }).catch(() => undefined);
   }
 }
 
@@ -238,10 +260,11 @@ export function indexedEntry(
   tokens: number,
   bytes: number,
 ): IndexedEntry | undefined {
-  const { key, components, prefillMs, createdAt, prefix } = metadata;
+  const { key, components, prefillMs, createdAt, prefix, conversation } = metadata;
   const group = components === undefined ? '' : groupOf(components);
   const { hashes = [], whole = -1 } = prefix ?? {};
-  const entry = { name, key, group, tokens, bytes, createdAt, prefillMs, hashes, whole };
+  const mark = conversation && { conversation };
+  const entry = { name, key, group, tokens, bytes, createdAt, prefillMs, hashes, whole, ...mark };
   return isIndexedEntry(entry) ? entry : undefined;
 }
 
@@ -260,11 +283,20 @@ function isIndexedEntry(value: unknown): value is IndexedEntry {
     typeof entry === 'object' &&
     entry !== null &&
     typeof entry.name === 'string' &&
-    isEntryName(entry.name) &&
     typeof entry.key === 'string' &&
     typeof entry.group === 'string' &&
     typeof entry.createdAt === 'string' &&
     [entry.tokens, entry.bytes, entry.prefillMs, entry.whole].every(Number.isFinite) &&
-    Array.isArray(entry.hashes)
+    Array.isArray(entry.hashes) &&
+    (entry.conversation === undefined || isMark(entry.conversation))
+  );
+}
+
+function isMark(value: unknown): value is ConversationMark {
+  const { promptTokens, promptHash, salt, tenant, affinity } = (value ?? {}) as Partial<ConversationMark>;
+  return (
+    [promptTokens, promptHash].every(Number.isFinite) &&
+    typeof salt === 'string' &&
+    [tenant, affinity].every((digest) => digest === undefined || typeof digest === 'string')
   );
 }

@@ -8,7 +8,8 @@ import { ENTRY_FORMAT } from '../key.js';
 import { hashPrefixes } from '../prefix-hash.js';
 import type { CacheDirectory } from './cache-directory.js';
 import { type DirectoryIndex, indexedEntry } from './directory-index.js';
-import { type EntryMetadata, entryName, fullEntryName, type IndexedEntry } from './entry.js';
+import type { EntryMetadata, EntryNames, IndexedEntry } from './entry.js';
+import { type DirectoryBudget, entriesOverBudget, withLastUse } from './eviction.js';
 
 /**
  * The state of an entry, or the reason why the entry cannot be used. The reason is `absent`, or a text that begins with
@@ -25,6 +26,7 @@ const MAX_TOUCHED = 1024;
 export class DiskStore {
   readonly directory: CacheDirectory;
   readonly index: DirectoryIndex;
+  readonly names: EntryNames;
   /** For each key: the time of the last write by {@link touch}, ms since the epoch. */
   readonly #touched = new LRUCache<string, number>({ max: MAX_TOUCHED });
   readonly #onCorrupt: (key: string, reason: string) => void;
@@ -32,6 +34,7 @@ export class DiskStore {
   constructor(directory: CacheDirectory, index: DirectoryIndex, onCorrupt: (key: string, reason: string) => void) {
     this.directory = directory;
     this.index = index;
+    this.names = index.names;
     this.#onCorrupt = onCorrupt;
   }
 
@@ -41,10 +44,10 @@ export class DiskStore {
    * @throws HeadstartError `ABORTED`, `CLOSED`. All other failures are part of the result.
    */
   async read(key: string, tokens: Int32Array, signal?: AbortSignal): Promise<DiskLookup> {
-    const lookup = await this.#readName(entryName(key), key, signal);
+    const lookup = await this.#readName(this.names.short(key), key, signal);
     if (lookup.state !== undefined && !sameTokens(lookup.state.tokens, tokens)) {
       lookup.state.close();
-      return this.#setAside(entryName(key), key, 'its tokens differ from those of the template');
+      return this.#setAside(this.names.short(key), key, 'its tokens differ from those of the template');
     }
     return lookup;
   }
@@ -55,7 +58,7 @@ export class DiskStore {
     if (indexed !== undefined) {
       return indexed.bytes;
     }
-    const paths = [entryName(key), fullEntryName(key)].map((name) => this.directory.join(name));
+    const paths = [this.names.short(key), this.names.full(key)].map((name) => this.directory.join(name));
     const files = await Promise.all(paths.map((path) => stat(path).catch(() => undefined)));
     return Math.max(...files.map((file) => file?.size ?? 0));
   }
@@ -101,16 +104,16 @@ export class DiskStore {
    * Saves a state in one file. If the save fails, the existing entries do not change.
    *
    * @returns the file's size in bytes
-   * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
+   * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`, `ABORTED`.
    */
-  async write(state: SequenceState, metadata: Omit<EntryMetadata, 'prefix'>): Promise<number> {
+  async write(state: SequenceState, metadata: Omit<EntryMetadata, 'prefix'>, signal?: AbortSignal): Promise<number> {
     await this.directory.make();
     const { tokens } = state;
     const footer = { ...metadata, prefix: hashPrefixes(tokens) };
     const name = await this.#nameFor(metadata.key);
     const bytes = await this.directory.replace(name, async (temporary) => {
       await this.directory.requireFreeSpace(state.byteLength);
-      return state.writeFile(temporary, footer);
+      return state.writeFile(temporary, footer, { signal });
     });
     const entry = indexedEntry(name, footer, tokens.length, bytes);
     if (entry !== undefined) {
@@ -133,8 +136,8 @@ export class DiskStore {
 
   /** The file name of the key's entry. If the entry does not exist, the short name. */
   nameOf(key: string): string {
-    const full = fullEntryName(key);
-    return this.index.get(full) === undefined ? entryName(key) : full;
+    const full = this.names.full(key);
+    return this.index.get(full) === undefined ? this.names.short(key) : full;
   }
 
   /** Deletes the file of an entry. A process that has already opened the file can finish reading it. */
@@ -144,9 +147,25 @@ export class DiskStore {
     this.index.delete(name); // a refresh may have added the entry again in between
   }
 
+  /**
+   * Deletes the entries that exceed a budget.
+   *
+   * @param names all file names in the directory
+   * @param keep the name of an entry that must stay
+   * @returns the deleted entries
+   */
+  async evict(budget: DirectoryBudget, names: readonly string[], keep?: string): Promise<IndexedEntry[]> {
+    const entries = await withLastUse(this.directory, this.index.values(), new Set(names));
+    const toDelete = entriesOverBudget(entries, budget, Date.now(), keep);
+    for (const { name } of toDelete) {
+      await this.delete(name);
+    }
+    return toDelete;
+  }
+
   /** A text that changes when the file with the short name is replaced. Empty if the file does not exist. */
   async identity(key: string): Promise<string> {
-    const stats = await lstat(this.directory.join(entryName(key)), { bigint: true }).catch(() => undefined);
+    const stats = await lstat(this.directory.join(this.names.short(key)), { bigint: true }).catch(() => undefined);
     return stats === undefined ? '' : `${stats.ino} ${stats.mtimeNs} ${stats.size}`;
   }
 
@@ -163,8 +182,8 @@ export class DiskStore {
       const after = await lstat(this.directory.join(name)).catch(() => undefined);
       return before?.ino === after?.ino ? this.#setAside(name, key, second.reason) : second;
     }
-    if (first.state === undefined && first.reason.startsWith('foreign') && name !== fullEntryName(key)) {
-      const full = await this.#readName(fullEntryName(key), key, signal);
+    if (first.state === undefined && first.reason.startsWith('foreign') && name !== this.names.full(key)) {
+      const full = await this.#readName(this.names.full(key), key, signal);
       return full.state === undefined && full.reason === 'absent' ? first : full;
     }
     return first;
@@ -211,12 +230,12 @@ export class DiskStore {
 
   /** The name for a new entry: the short name, unless an intact entry of another key or version has this name. */
   async #nameFor(key: string): Promise<string> {
-    const short = entryName(key);
+    const short = this.names.short(key);
     try {
       const existing = (await SequenceState.readMetadata(this.directory.join(short))) as Partial<EntryMetadata>;
-      return existing.key === key && existing.format === ENTRY_FORMAT ? short : fullEntryName(key);
+      return existing.key === key && existing.format === ENTRY_FORMAT ? short : this.names.full(key);
     } catch (error) {
-      return HeadstartError.isInstance(error, 'ENTRY_FOREIGN') ? fullEntryName(key) : short;
+      return HeadstartError.isInstance(error, 'ENTRY_FOREIGN') ? this.names.full(key) : short;
     }
   }
 }

@@ -15,6 +15,25 @@ export interface EntryMetadata {
   prefillMs: number;
   /** The hashes for the index, so that the index can be rebuilt from the footers. */
   prefix?: PrefixHashes;
+  /** Present in entries of conversations. */
+  conversation?: ConversationMark;
+}
+
+/** What an entry of a conversation contains in addition to the data of a template. */
+export interface ConversationMark {
+  /**
+   * The first tokens of the entry, up to the end of the newest message that the model answered. A later state of the
+   * conversation begins with these tokens.
+   */
+  promptTokens: number;
+  /** Hash of these tokens, as in `PrefixHashes`. */
+  promptHash: number;
+  /** Random digits, which make the digests of this entry differ from those of other entries. */
+  salt: string;
+  /** Digest of salt and tenant. Absent without a tenant. */
+  tenant?: string;
+  /** Digest of salt and affinity. Absent without an affinity. */
+  affinity?: string;
 }
 
 /** The data of one entry in the index. */
@@ -27,24 +46,38 @@ export interface IndexedEntry extends PrefixHashes {
   bytes: number;
   createdAt: string;
   prefillMs: number;
+  conversation?: ConversationMark;
 }
 
 const PIN_NAME = /^template_([0-9a-f]{64})\.pin$/;
-const ENTRY_NAME = /^template_[0-9a-f]{16}([0-9a-f]{48})?\.kv$/;
 
-export function isEntryName(name: string): boolean {
-  return ENTRY_NAME.test(name);
+/** The file names of one kind of entries. */
+export class EntryNames {
+  readonly kind: 'template' | 'conversation';
+  readonly #entry: RegExp;
+
+  constructor(kind: 'template' | 'conversation') {
+    this.kind = kind;
+    this.#entry = new RegExp(`^${kind}_[0-9a-f]{16}([0-9a-f]{48})?\\.kv$`);
+  }
+
+  isEntry(name: string): boolean {
+    return this.#entry.test(name);
+  }
+
+  /** The short name of an entry, with the first 16 digits of its key. */
+  short(key: string): string {
+    return `${this.kind}_${key.slice(0, 16)}.kv`;
+  }
+
+  /** The name that an entry gets if an entry of another key already has the short name. */
+  full(key: string): string {
+    return `${this.kind}_${key}.kv`;
+  }
 }
 
-/** The short name of an entry, with the first 16 digits of its key. */
-export function entryName(key: string): string {
-  return `template_${key.slice(0, 16)}.kv`;
-}
-
-/** The name that an entry gets if an entry of another key already has the short name. */
-export function fullEntryName(key: string): string {
-  return `template_${key}.kv`;
-}
+export const TEMPLATE_NAMES = new EntryNames('template');
+export const CONVERSATION_NAMES = new EntryNames('conversation');
 
 /** The name of the file that protects an entry from eviction. */
 export function pinName(key: string): string {

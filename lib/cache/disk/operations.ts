@@ -8,7 +8,7 @@ import { abortSignal, callable, group, type OptionsOf } from '../../option-types
 import { type CacheStores, storedTemplates } from '../cache-stores.js';
 import { ENTRY_FORMAT, type KeyComponents, templateKey } from '../key.js';
 import type { DiskStore } from './disk-store.js';
-import { type EntryMetadata, isEntryName, pinName } from './entry.js';
+import { type EntryMetadata, pinName } from './entry.js';
 import { type DatedEntry, type DirectoryBudget, withLastUse } from './eviction.js';
 
 /** A cached template. */
@@ -122,7 +122,7 @@ export async function verifyEntries({ disk, states }: CacheStores, options: Veri
   if (disk === undefined) {
     return report;
   }
-  const names = (await disk.index.refresh()).filter(isEntryName);
+  const names = (await disk.index.refresh()).filter((name) => disk.names.isEntry(name));
   for (const [index, name] of names.entries()) {
     throwIfAborted(options.signal);
     const transfer = await states.transfers.wait({ kind: 'request' }, disk.index.get(name)?.bytes, options.signal);

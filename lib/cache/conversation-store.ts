@@ -1,0 +1,297 @@
+// Conversations on disk: one file for the newest state of each conversation. See docs/design/template-cache.md,
+// "Conversations on disk".
+import { createHash, randomBytes } from 'node:crypto';
+import { rm } from 'node:fs/promises';
+import type { ContentsCopy } from '../engine/sequence-states.js';
+import type { Logger } from '../logger.js';
+import { group, type OptionsOf, text } from '../option-types.js';
+import { defaultConversationBytes, type ResolvedConversationOptions } from './conversation-options.js';
+import type { CacheDirectory } from './disk/cache-directory.js';
+import { DirectoryIndex } from './disk/directory-index.js';
+import { DirectoryWatcher } from './disk/directory-watcher.js';
+import { DiskStore } from './disk/disk-store.js';
+import { CONVERSATION_NAMES, type ConversationMark, type IndexedEntry } from './disk/entry.js';
+import type { DirectoryBudget } from './disk/eviction.js';
+import { ENTRY_FORMAT, type Keyring } from './key.js';
+import { RunningMean } from './prefill-estimate.js';
+import { prefixHashes } from './prefix-hash.js';
+
+/** Conversations on disk. */
+export interface ConversationsStatus {
+  /** Number of conversations in the cache directory, including those of other models and processes. */
+  count: number;
+  /** Their size in bytes. */
+  bytes: number;
+  /** The budget: `cache.conversations.maxBytes`. */
+  maxBytes: number;
+}
+
+const FORGET = {
+  /** The tenant of the conversations. @default any */
+  tenant: text().optional(),
+  /** The `affinity` of their requests. @default any */
+  affinity: text().optional(),
+};
+
+/** Names the conversations to forget. At least one field must be present, and a conversation must match all of them. */
+export interface ForgetOptions extends OptionsOf<typeof FORGET> {}
+
+export const FORGET_OPTIONS = group(FORGET);
+
+/** What was forgotten. */
+export interface ForgetReport {
+  /** Number of idle sequences of the KV cache that were emptied. */
+  sequences: number;
+  /** Number of states in memory that were dropped. */
+  states: number;
+  /** Number of files that were deleted. */
+  files: number;
+}
+
+/** A conversation to save. */
+export interface UnsavedConversation extends ForgetOptions {
+  keyring: Keyring;
+  tokens: Int32Array;
+  /** Number of tokens at the start that a template provides. */
+  templateLength: number;
+  /** See {@link ConversationMark.promptTokens}. */
+  promptTokens: number;
+  /** Expected duration of a prefill of all tokens, ms. */
+  prefillMs: number;
+}
+
+interface Save {
+  conversation: UnsavedConversation;
+  mark: ConversationMark;
+  ended: Promise<void>;
+  controller: AbortController;
+}
+
+const HOUR_MS = 3_600_000;
+/** The assumed duration of a write and a read before the first measurement, ms per byte. */
+const ASSUMED_WRITE_MS = 5e-6;
+const ASSUMED_READ_MS = 1e-6;
+/** A conversation is saved again if it has grown by this many tokens, or by {@link MIN_GROWTH} of its length. */
+const MIN_GROWN_TOKENS = 2048;
+const MIN_GROWTH = 0.25;
+
+export interface ConversationStoreParts {
+  directory: CacheDirectory;
+  options: ResolvedConversationOptions;
+  logger: Logger | undefined;
+}
+
+export class ConversationStore {
+  readonly disk: DiskStore;
+  readonly options: ResolvedConversationOptions;
+  readonly #logger: Logger | undefined;
+  readonly #watcher: DirectoryWatcher;
+  readonly #saves = new Set<Save>();
+  readonly #writeMs = new RunningMean();
+  readonly #readMs = new RunningMean();
+  /** The writes of the last hour. */
+  #written: { at: number; bytes: number }[] = [];
+  #maxBytes = 0;
+  #sweeping: NodeJS.Timeout | undefined;
+
+  constructor({ directory, options, logger }: ConversationStoreParts) {
+    this.options = options;
+    const index = new DirectoryIndex(directory, CONVERSATION_NAMES);
+    this.disk = new DiskStore(directory, index, (_, reason) =>
+      logger?.('warn', `conversation cache: entry set aside, ${reason}`),
+    );
+    this.#watcher = new DirectoryWatcher(directory, index);
+    this.#logger = logger;
+  }
+
+  /** Reads the index of the directory, and deletes the conversations that exceed the budget. */
+  async open(): Promise<void> {
+    const { directory, index } = this.disk;
+    await this.#watcher.begin();
+    this.#maxBytes = this.options.maxBytes ?? (await defaultConversationBytes(directory.path, index.totalBytes));
+    await this.#evict();
+    this.#sweeping = setInterval(() => this.#evict().catch(() => undefined), HOUR_MS);
+    this.#sweeping.unref();
+  }
+
+  status(): ConversationsStatus {
+    const { size, totalBytes } = this.disk.index;
+    return { count: size, bytes: totalBytes, maxBytes: this.#maxBytes };
+  }
+
+  /** Whether a state of this size is worth a file, and allowed within the budgets. */
+  admits(bytes: number, prefillMs: number): boolean {
+    const writeMs = bytes * (this.#writeMs.value ?? ASSUMED_WRITE_MS);
+    const isFaster = prefillMs > this.options.minSpeedup * (writeMs + this.readMs(bytes));
+    return isFaster && bytes <= this.#maxBytes && bytes <= this.#allowedBytes();
+  }
+
+  /** Expected time to read and restore a file of this size, ms. */
+  readMs(bytes: number): number {
+    return bytes * (this.#readMs.value ?? ASSUMED_READ_MS);
+  }
+
+  noteRead(bytes: number, ms: number): void {
+    this.#readMs.add(ms / bytes);
+  }
+
+  /** Whether the conversation has grown enough since its last save. */
+  hasGrown({ keyring, tokens, templateLength }: UnsavedConversation): boolean {
+    const saved = [
+      ...this.#superseded(keyring.group, tokens).map((entry) => entry.tokens),
+      ...[...this.#saves]
+        .filter(({ conversation, mark }) => conversation.keyring.group === keyring.group && continues(tokens, mark))
+        .map(({ conversation }) => conversation.tokens.length),
+    ];
+    const before = Math.max(templateLength, ...saved);
+    const grown = tokens.length - before;
+    return grown > 0 && (grown >= MIN_GROWN_TOKENS || grown >= MIN_GROWTH * before);
+  }
+
+  /**
+   * Saves the captured state of a conversation in the background, and ends the copy. The new file replaces older files
+   * of the conversation.
+   */
+  save(conversation: UnsavedConversation, captured: Promise<ContentsCopy | undefined>): Promise<void> {
+    const mark = markOf(conversation);
+    const controller = new AbortController();
+    const save: Save = { conversation, mark, controller, ended: Promise.resolve() };
+    this.#saves.add(save);
+    save.ended = this.#save(save, captured)
+      .catch((error: unknown) => {
+        if (!controller.signal.aborted) {
+          this.#logger?.('warn', `conversation cache: not saved, ${String(error)}`);
+        }
+      })
+      .finally(() => this.#saves.delete(save));
+    return save.ended;
+  }
+
+  async #save({ conversation, mark, controller }: Save, captured: Promise<ContentsCopy | undefined>): Promise<void> {
+    const copy = await captured;
+    try {
+      const { state } = copy ?? {};
+      if (state !== undefined && !controller.signal.aborted && this.admits(state.byteLength, conversation.prefillMs)) {
+        await this.#write(conversation, mark, state, controller.signal);
+      }
+    } finally {
+      copy?.end();
+    }
+  }
+
+  async #write(
+    conversation: UnsavedConversation,
+    mark: ConversationMark,
+    state: NonNullable<ContentsCopy['state']>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { keyring, tokens, prefillMs } = conversation;
+    const key = keyring.keyOf(tokens);
+    const createdAt = new Date().toISOString();
+    const metadata = { format: ENTRY_FORMAT, key, components: keyring.components, createdAt, prefillMs };
+    const begin = performance.now();
+    this.#written.push({ at: begin, bytes: state.byteLength });
+    const bytes = await this.disk.write(state, { ...metadata, conversation: mark }, signal);
+    this.#writeMs.add((performance.now() - begin) / bytes);
+    const name = this.disk.nameOf(key);
+    if (signal.aborted) {
+      await this.disk.delete(name); // the program called `forget` during the write
+      return;
+    }
+    for (const entry of this.#superseded(keyring.group, tokens).filter((each) => each.name !== name)) {
+      await this.disk.delete(entry.name);
+    }
+    await this.#evict(name);
+  }
+
+  /** The saved states that a conversation with these tokens continues. */
+  #superseded(keyGroup: string, tokens: Int32Array): IndexedEntry[] {
+    const hashes = prefixHashes(tokens);
+    return [...this.disk.index.values()].filter(
+      ({ group: other, conversation }) => other === keyGroup && conversation && hasMark(hashes, conversation),
+    );
+  }
+
+  /**
+   * Deletes the files of conversations, and damaged files, which may belong to any conversation. Saves in progress end
+   * first, so that their files do not come back.
+   *
+   * @returns the number of deleted conversations
+   */
+  async forget(options: ForgetOptions): Promise<number> {
+    const matching = [...this.#saves].filter(({ mark }) => matches(mark, options));
+    for (const { controller } of matching) {
+      controller.abort();
+    }
+    await Promise.all(matching.map(({ ended }) => ended));
+    const { index, directory } = this.disk;
+    const names = await index.refresh();
+    const entries = [...index.values()].filter(({ conversation }) => conversation && matches(conversation, options));
+    for (const { name } of entries) {
+      await this.disk.delete(name);
+    }
+    for (const name of names.filter((each) => /^conversation_.*\.corrupt$/.test(each))) {
+      await rm(directory.join(name), { force: true, recursive: true }).catch(() => undefined);
+    }
+    if (entries.length > 0) {
+      await index.rewrite();
+    }
+    return entries.length;
+  }
+
+  /** Resolves when each save that has begun has ended. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#saves].map(({ ended }) => ended));
+  }
+
+  /** Waits for saves in progress. */
+  async close(): Promise<void> {
+    clearInterval(this.#sweeping);
+    await this.#watcher.close();
+    await this.settled();
+  }
+
+  async #evict(keep?: string): Promise<void> {
+    const budget: DirectoryBudget = { maxDiskBytes: this.#maxBytes, maxAgeMs: this.options.maxAgeMs };
+    await this.disk.evict(budget, await this.disk.index.refresh(), keep);
+  }
+
+  /** How many bytes this process may still write within the hour. */
+  #allowedBytes(): number {
+    const since = performance.now() - HOUR_MS;
+    this.#written = this.#written.filter(({ at }) => at > since);
+    return this.options.maxBytesPerHour - this.#written.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+}
+
+function markOf({ tokens, promptTokens, tenant, affinity }: UnsavedConversation): ConversationMark {
+  const salt = randomBytes(16).toString('hex');
+  return {
+    promptTokens,
+    promptHash: prefixHashes(tokens.subarray(0, promptTokens))[promptTokens] as number,
+    salt,
+    ...(tenant !== undefined && { tenant: digest(salt, tenant) }),
+    ...(affinity !== undefined && { affinity: digest(salt, affinity) }),
+  };
+}
+
+function digest(salt: string, name: string): string {
+  return createHash('sha256').update(`${salt}\0${name}`).digest('hex');
+}
+
+function matches(mark: ConversationMark, { tenant, affinity }: ForgetOptions): boolean {
+  return (
+    (tenant === undefined || mark.tenant === digest(mark.salt, tenant)) &&
+    (affinity === undefined || mark.affinity === digest(mark.salt, affinity))
+  );
+}
+
+/** Whether these tokens continue the conversation with this mark. */
+function continues(tokens: Int32Array, mark: ConversationMark): boolean {
+  return hasMark(prefixHashes(tokens), mark);
+}
+
+/** @param hashes the hashes of the prefixes of some tokens */
+export function hasMark(hashes: Uint32Array, { promptTokens, promptHash }: ConversationMark): boolean {
+  return promptTokens < hashes.length && hashes[promptTokens] === promptHash;
+}
