@@ -357,7 +357,8 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     { message, generated }: FinishedReply,
     ended: Pick<FinishPart, 'finishReason' | 'detail' | 'object'>,
   ): StreamEnd<StreamPart, Reply> {
-    expectNextPrompt(this.#services, this.#newestPrompt as Prompt, this.#conversation, promptOptions(this.#request, 0));
+    const options = promptOptions(this.#request, this.#format, 0);
+    expectNextPrompt(this.#services, this.#newestPrompt as Prompt, this.#conversation, options);
     const { usage, generation } = this.#request;
     const { object, ...reason } = ended;
     const finish = {
