@@ -17,6 +17,7 @@ export type { ConversationsStatus, ForgetOptions, ForgetReport } from './cache/c
 export { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from './cache/events.js';
 export type { StartReport } from './cache/start-report.js';
 export type { TemplateCacheStats } from './cache/statistics.js';
+export type { CacheHint } from './chat/cache-hints.js';
 export type { ChatRequest } from './chat/chat.js';
 export type { ChatModel } from './chat/chat-model.js';
 export type { Completion, CompletionOptions } from './chat/completion.js';

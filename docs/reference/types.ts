@@ -35,6 +35,7 @@ export type {
   OpenAiToolCall,
   OpenAiToolMessage,
   SystemMessageInput,
+  TextPart,
 } from '../../lib/chat/message-input.js';
 export type { GenerationOptions, ToolOptions } from '../../lib/chat/send-options.js';
 export type {
@@ -65,6 +66,7 @@ export type {
   ModelSourceInput,
   UrlModelSource,
 } from '../../lib/model/source.js';
+export type { ToolReferencePart } from '../../lib/prompt/deferred-tools.js';
 export type { ToolDefinition } from '../../lib/prompt/renderer.js';
 export type { CompactOptions } from '../../lib/session/compaction/compaction.js';
 export type { SaveOptions } from '../../lib/session/session-options.js';

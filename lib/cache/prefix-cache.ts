@@ -14,6 +14,7 @@ import { DirectoryWatcher } from './disk/directory-watcher.js';
 import type { DiskStore } from './disk/disk-store.js';
 import { publish } from './events.js';
 import { presentSource } from './explain-miss.js';
+import { HintPins, type PinOwner } from './hint-pins.js';
 import { type KeyComponents, type Keyring, Keyrings } from './key.js';
 import type { LoadedSource } from './loaded-prefix.js';
 import { PrefillEstimate } from './prefill-estimate.js';
@@ -80,6 +81,7 @@ const MAX_RESERVED_BYTES = 256 * 1024 ** 2;
 export class PrefixCache {
   readonly stores: CacheStores;
   readonly stats = new StatsCounter();
+  readonly #hintPins: HintPins;
   /** @internal */
   readonly index: PrefixIndex;
   /** @internal */
@@ -100,6 +102,7 @@ export class PrefixCache {
     this.#keyrings = new Keyrings(components);
     this.#prefillEstimate = options.prefillEstimate ?? new PrefillEstimate();
     this.stores = createStores(options, this.stats);
+    this.#hintPins = new HintPins(this.stores);
     const copier = new StateCopier({ engine, states: this.stores.states, logger });
     this.index = new PrefixIndex({ ...this.stores, engine });
     this.candidates = new CandidateLoader({ ...this.stores, engine, copier });
@@ -244,6 +247,17 @@ export class PrefixCache {
   /** Counts a session whose prompt did not begin with the template that it started from. */
   countPrefixMismatch(): void {
     this.stats.counts.prefixMismatches++;
+  }
+
+  /**
+   * Pins the template of a request and its beginnings of these lengths for some time, in memory and on disk.
+   *
+   * @param template the tokens of the template
+   */
+  pinFor(owner: PinOwner, template: Int32Array, lengths: readonly number[], ttlMs: number): void {
+    const keyring = this.keyring(owner.tenant);
+    const keys = [template.length, ...lengths].map((length) => keyring.keyOf(template.subarray(0, length)));
+    this.#hintPins.set(owner, keys, ttlMs);
   }
 
   /** The keyring of a tenant. */

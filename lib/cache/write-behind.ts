@@ -5,6 +5,7 @@ import type { Logger } from '../logger.js';
 import type { SequenceState } from '../native/state.js';
 import type { CumulativeCounts } from './disk/cumulative-counts.js';
 import type { DiskStore } from './disk/disk-store.js';
+import { pinName } from './disk/entry.js';
 import type { EntryLock } from './disk/entry-lock.js';
 import { type DirectoryBudget, hasBudget, largeDirectoryWarning } from './disk/eviction.js';
 import { publish } from './events.js';
@@ -95,7 +96,9 @@ export class WriteBehind {
     if (!hasBudget(budget)) {
       return 0;
     }
-    const deleted = await disk.evict(budget, names, keep);
+    const pinned = [...disk.index.values()].filter(({ key }) => this.#parts.states.isPinned(key));
+    const pins = pinned.map(({ key }) => pinName(key)); // the pins of cache hints have no files
+    const deleted = await disk.evict(budget, [...names, ...pins], keep);
     for (const { key } of deleted) {
       this.#parts.stats.evictions.disk++;
       publish({ type: 'evict', tier: 'disk', key, reason: 'it exceeded the budget of the directory' });

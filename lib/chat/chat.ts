@@ -6,8 +6,10 @@ import { prepareFormat } from '../generate/response-format.js';
 import type { Reply, StreamPart } from '../generate/stream-parts.js';
 import { checked, group, type OptionsOf, text, value } from '../option-types.js';
 import type { ReplyOptions, TemplateSource } from '../prompt/renderer.js';
+import type { Boundary } from '../prompt/template-boundary.js';
 import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
 import { checkTools, type Tool } from '../tools/tool.js';
+import { type CacheHint, checkCacheHints, hintsOf } from './cache-hints.js';
 import { type ChatHost, templateSource } from './chat-host.js';
 import { type Conversation, readConversation } from './conversation.js';
 import { ConversationSequence } from './conversation-sequence.js';
@@ -38,6 +40,12 @@ const CHAT = {
    * of the tenant share equally many tokens with the prompt, the request continues the one with this name. @default none
    */
   affinity: text().optional(),
+  /**
+   * Up to 8 places up to which later requests probably have the same prompt: `{ message }`, `{ tool }` (indices) or
+   * `{ system: true }`. If the memory cannot be trimmed, a state is kept at each place. Templates with such places are
+   * pinned. A place that does not exist has no effect. @default none
+   */
+  cacheHints: checked<readonly CacheHint[]>(checkCacheHints, 'an array of at most 8 cache hints').optional(),
 };
 
 /** One request with its whole conversation. */
@@ -83,9 +91,11 @@ async function answer(
   const conversation = readChat(request.messages);
   return runReply(OWNER, limits, queue, async () => {
     const { source, turn } = await readRequest(host, request, conversation, limits);
-    const sequence = await requestSequence(host, request, source);
+    const hints = hintsOf(host, request, source);
+    const boundary = await (hints?.template() ?? host.templates.find(source));
+    const sequence = requestSequence(host, request, boundary);
     const lock = new TurnLock(host.lock, sequence);
-    return new Turn({ ...host, source, sequence, lock, queue, remedy: REMEDY }, turn);
+    return new Turn({ ...host, source, sequence, lock, queue, remedy: REMEDY, hints }, turn);
   });
 }
 
@@ -100,12 +110,11 @@ const OWNER: ReplyOwner<Turn> = {
 };
 
 /** Makes the sequence of a request, which holds no tokens and has no id yet. */
-export async function requestSequence(
+export function requestSequence(
   host: ChatHost,
   { tenant, affinity }: Pick<ChatRequest, 'tenant' | 'affinity'>,
-  source: TemplateSource,
-): Promise<ConversationSequence> {
-  const { tokens: template, reason: templateReason, breakpoints } = await host.templates.find(source);
+  { tokens: template, reason: templateReason, breakpoints }: Boundary,
+): ConversationSequence {
   const prefix = { template, templateReason, breakpoints, tenant, affinity, useCache: true };
   return new ConversationSequence({ ...host, ...prefix, kind: 'request' });
 }

@@ -51,7 +51,7 @@ export async function explainRequest(
   return unlessEnded(limits, async () => {
     const contents = await firstPrompt(host, request, limits);
     const { tokens } = contents.prompt;
-    const sequence = await requestSequence(host, request, contents.source);
+    const sequence = requestSequence(host, request, await host.templates.find(contents.source));
     const { prefix, nearest } = await sequence.peek(tokens);
     const report = cacheReport(prefix, tokens.length, (index) => placeInPrompt(host.model, contents, index));
     const { difference, ...rest } = report;

@@ -46,6 +46,14 @@ export interface TurnCompaction {
   shorten(conversation: readonly ChatMessage[], promptTokens: number): Promise<Compacted | undefined>;
 }
 
+/** The places in the prompt of a turn at which states are worth keeping for other requests. */
+export interface TurnHints {
+  /** The numbers of tokens in front of the places, ascending. */
+  placesIn(prompt: Int32Array, options: ReplyOptions): Promise<readonly number[]>;
+  /** Called when the turn has loaded its template. */
+  pin(): void;
+}
+
 export interface TurnServices {
   model: Model;
   renderer: Renderer;
@@ -59,6 +67,7 @@ export interface TurnServices {
   compaction?: TurnCompaction | undefined;
   /** What a program can do if a prompt does not fit into the context, for the message of the error. */
   remedy: string;
+  hints?: TurnHints | undefined;
   /** Called with the first prompt of the turn, before anything is decoded. */
   onPrompt?: (prompt: Int32Array) => void;
 }
@@ -194,6 +203,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
       const finished = await reply.finish();
       if (index === 0) {
         this.#cacheReport = this.#reportCache(prompt, finished.generated.loaded);
+        this.#services.hints?.pin();
       }
       await this.#emit(finished.parts);
       return finished;

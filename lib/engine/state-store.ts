@@ -96,6 +96,8 @@ export class StateStore {
   });
   readonly #byKey = new Map<string, StoredState>();
   readonly #pinned = new Set<string>();
+  /** Keys that are pinned for a limited time, with the ends of these times. */
+  readonly #pinnedUntil = new Map<string, number>();
   /** Bytes of dropped states that a restore or a write still holds. */
   #droppedBytes = 0;
   #closed = false;
@@ -192,6 +194,19 @@ export class StateStore {
     }
   }
 
+  /** Pins a state for some time. @param ms 0 ends an earlier pin of this kind */
+  pinFor(key: string, ms: number): void {
+    if (ms > 0) {
+      this.#pinnedUntil.set(key, this.#now() + ms);
+    } else if (this.#pinnedUntil.delete(key)) {
+      this.transfers.serveWaiting();
+    }
+  }
+
+  isPinned(key: string): boolean {
+    return this.#pinned.has(key) || (this.#pinnedUntil.get(key) ?? 0) > this.#now();
+  }
+
   status(): StateStoreStatus {
     const byKind = {
       request: { count: 0, bytes: 0 },
@@ -250,7 +265,7 @@ export class StateStore {
     if (kind === 'request') {
       return RANK.request; // even if it was just used: it must not displace a template or an active conversation
     }
-    if (key !== undefined && this.#pinned.has(key)) {
+    if (key !== undefined && this.isPinned(key)) {
       return RANK.pinned;
     }
     if (inProgress?.()) {

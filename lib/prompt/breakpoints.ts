@@ -1,5 +1,5 @@
-// Finds the positions inside a template at which another template may differ: after the system prompt, and after each
-// block of tools.
+// Finds the positions inside a template at which another template may differ: after the system prompt, and after some
+// of the tools.
 import { commonPrefixLength } from '../tokens.js';
 import type { Renderer, TemplateSource, ToolDefinition } from './renderer.js';
 import { MERGE_MARGIN, PROBES } from './template-boundary.js';
@@ -8,42 +8,32 @@ import { MERGE_MARGIN, PROBES } from './template-boundary.js';
 const OTHER_TOOL: ToolDefinition = { name: 'zz_headstart_other', description: 'x' };
 
 /**
- * Finds breakpoints by rendering prompts in which another tool follows the first blocks of tools. Such a prompt begins
- * like the template, up to the end of these blocks. The breakpoint is at that end.
+ * Finds breakpoints by rendering prompts in which another tool follows the first tools. Such a prompt begins like the
+ * template, up to the end of these tools. The breakpoint is at that end.
  *
  * @param template the tokens of the template
+ * @param toolCounts how many tools are in front of each breakpoint, ascending
  * @returns ascending token counts, each smaller than the token count of the template
  */
 export async function findBreakpoints(
   renderer: Renderer,
   source: TemplateSource,
   template: Int32Array,
+  toolCounts: readonly number[] = countsInFrontOfBlocks(source.tools ?? []),
 ): Promise<number[]> {
   const breakpoints: number[] = [];
-  const kept: ToolDefinition[] = [];
-  for (const block of blocksOf(source.tools ?? [])) {
-    const { tokens } = await renderer.prompt({ ...source, tools: [...kept, OTHER_TOOL] }, [
-      { role: 'user', content: PROBES[0] },
-    ]);
+  for (const count of toolCounts) {
+    const tools = [...(source.tools ?? []).slice(0, count), OTHER_TOOL];
+    const { tokens } = await renderer.prompt({ ...source, tools }, [{ role: 'user', content: PROBES[0] }]);
     const position = commonPrefixLength(tokens, template) - MERGE_MARGIN;
     if (position > (breakpoints.at(-1) ?? 0) && position < template.length) {
       breakpoints.push(position);
     }
-    kept.push(...block);
   }
   return breakpoints;
 }
 
-/** Groups adjacent tools that come from the same server, and adjacent tools without a server. */
-function blocksOf(tools: readonly ToolDefinition[]): ToolDefinition[][] {
-  const blocks: ToolDefinition[][] = [];
-  for (const tool of tools) {
-    const last = blocks.at(-1);
-    if (last !== undefined && last[0]?.server === tool.server) {
-      last.push(tool);
-    } else {
-      blocks.push([tool]);
-    }
-  }
-  return blocks;
+/** A block consists of adjacent tools that come from the same server, or of adjacent tools without a server. */
+function countsInFrontOfBlocks(tools: readonly ToolDefinition[]): number[] {
+  return tools.flatMap((tool, index) => (index === 0 || tool.server !== tools[index - 1]?.server ? [index] : []));
 }

@@ -5,7 +5,7 @@ import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import { commonPrefixLength } from '../tokens.js';
 import type { ChatMessage } from './messages.js';
-import type { Prompt, Renderer, ReplyOptions } from './renderer.js';
+import type { Prompt, Renderer, ReplyOptions, TemplateSource, TextOptions } from './renderer.js';
 import { MERGE_MARGIN } from './template-boundary.js';
 
 /** A text that no chat template contains. */
@@ -41,6 +41,22 @@ export class MessageEnds {
     }
     const unrepeated = await this.#unrepeatedOpening(reasoning);
     return this.#cut(tokens, endsWith(tokens, unrepeated) ? tokens.length - unrepeated.length : tokens.length);
+  }
+
+  /**
+   * The number of tokens of a prompt up to the end of an earlier message, cut like the result of {@link in}.
+   *
+   * @param messages the conversation up to that message
+   * @throws HeadstartError as {@link Renderer.tokens}.
+   */
+  async after(
+    source: TemplateSource,
+    messages: readonly ChatMessage[],
+    prompt: Int32Array,
+    options: TextOptions,
+  ): Promise<number> {
+    const { tokens } = await this.#renderer.tokens(source, messages, { ...options, addGenerationPrompt: false });
+    return this.#cut(prompt, commonPrefixLength(tokens, prompt));
   }
 
   /**

@@ -12,6 +12,11 @@ import { type Boundary, type BoundaryHint, findBoundary, findBoundaryWithHint } 
 /** The maximum number of templates kept in memory. For a template in memory, a new session renders nothing. */
 const MAX_REMEMBERED = 256;
 
+const NO_HINTS: readonly number[] = [];
+
+/** A breakpoint that a request asks for must save the prefill of this many tokens. */
+const MIN_HINTED_TOKENS = 256;
+
 /** Increase this number when the meaning of a hint changes. */
 const HINT_FORMAT = 2;
 
@@ -52,14 +57,15 @@ export class Templates {
   /**
    * The template of sessions with this system prompt and these tools.
    *
+   * @param hinted the numbers of tools after which a request asks for a breakpoint, ascending
    * @throws HeadstartError as {@link Renderer.prompt}.
    */
-  find({ systemPrompt, tools = [] }: TemplateSource): Promise<Boundary> {
+  find({ systemPrompt, tools = [] }: TemplateSource, hinted: readonly number[] = NO_HINTS): Promise<Boundary> {
     const source = { systemPrompt, tools: toolsInHead(tools) };
-    const name = this.#name(source);
+    const name = `${this.#name(source)}${hinted}`;
     let boundary = this.#remembered.get(name);
     if (boundary === undefined) {
-      boundary = this.#search(source);
+      boundary = hinted.length === 0 ? this.#search(source) : this.#searchHinted(source, hinted);
       boundary.catch(() => this.#remembered.delete(name));
       this.#remembered.set(name, boundary);
     }
@@ -86,6 +92,14 @@ export class Templates {
     return this.#withBreakpoints && boundary.tokens.length > 0
       ? { ...boundary, breakpoints: await findBreakpoints(this.#renderer, source, boundary.tokens) }
       : boundary;
+  }
+
+  async #searchHinted(source: TemplateSource, hinted: readonly number[]): Promise<Boundary> {
+    const boundary = await this.find(source);
+    const { tokens, breakpoints = [] } = boundary;
+    const found = await findBreakpoints(this.#renderer, source, tokens, hinted);
+    const all = new Set([...breakpoints, ...found.filter((position) => position >= MIN_HINTED_TOKENS)]);
+    return { ...boundary, breakpoints: [...all].sort((a, b) => a - b) };
   }
 
   async #searchEnd(source: TemplateSource): Promise<Boundary> {

@@ -3,6 +3,7 @@
 import {
   AGENT_OPTIONS,
   BUDGET_OPTIONS,
+  CACHE_HINT_OPTIONS,
   CACHE_OPTIONS,
   CHAT_OPTIONS,
   COMPACT_OPTIONS,
@@ -145,6 +146,12 @@ const GROUPS: OptionsGroup[] = [
     about: 'The option `repetitionGuard` of `send`, `stream` and `complete`.',
   },
   { title: 'Chat', shape: 'CHAT', schema: CHAT_OPTIONS, about: 'The options of `agent.chat(request)`.' },
+  {
+    title: 'cacheHints',
+    shape: 'HINT',
+    schema: CACHE_HINT_OPTIONS,
+    about: 'The elements of `cacheHints` in `agent.chat(request)`. Each has exactly one of the first three options.',
+  },
   { title: 'Save', shape: 'SAVE', schema: SAVE_OPTIONS, about: 'The options of `session.save(path, options)`.' },
   {
     title: 'Completion',

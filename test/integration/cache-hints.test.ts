@@ -1,0 +1,98 @@
+// Cache hints name places up to which later requests probably have the same prompt. The agent keeps states there.
+import { readdir } from 'node:fs/promises';
+import type { AgentServer, CacheHint, ChatMessage, ChatRequest, Reply, Tool } from 'llama-headstart';
+import { describe, expect, it } from 'vitest';
+import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { numberedPrompt } from '../helpers/prompts.js';
+
+/** About 330 tokens. */
+const SYSTEM = Array.from({ length: 4 }, (_, index) => numberedPrompt(index)).join('\n');
+const user = (content: string): ChatMessage => ({ role: 'user', content });
+const toolNamed = (name: string): Tool => ({ name, description: `Does ${name}.` });
+const toolsNamed = (names: string): Tool[] => [...names].map(toolNamed);
+
+/** Settings of agents that also reuse the beginning of another template. */
+const NEAREST: AgentSettings = { systemPrompt: SYSTEM, reuse: 'nearest', ...EXACT };
+
+const ask = (agent: AgentServer, more: Partial<ChatRequest>): Promise<Reply> =>
+  agent.chat({ messages: [user('Hello')], maxTokens: 2, ...more }).result;
+const cached = async (reply: Promise<Reply>) => (await reply).usage.cachedInputTokens;
+
+describe.each(['sliding-window', 'recurrent', 'hybrid'] as const)('with the %s model', (name) => {
+  it('hints in the template let requests with other tools reuse the tokens up to there', async () => {
+    const agent = await startAgent({ name, ...NEAREST });
+    const hints: CacheHint[] = [{ tool: 1 }, { system: true }];
+    await ask(agent, { tools: toolsNamed('abc'), cacheHints: hints });
+    const ofSystem = await cached(ask(agent, { tools: toolsNamed('x') }));
+    const later = await ask(agent, { tools: toolsNamed('abd') });
+    expect(ofSystem).toBeGreaterThan(300);
+    expect(later.usage.cachedInputTokens).toBeGreaterThan(ofSystem + 20);
+    const cold = await startAgent({ name, ...NEAREST });
+    expect((await ask(cold, { tools: toolsNamed('abd') })).text).toBe(later.text);
+    expect(await cached(ask(cold, { tools: toolsNamed('x') }))).toBe(0);
+  });
+});
+
+describe('a hint in the template', () => {
+  const entries = async (directory: string) => (await readdir(directory)).filter((file) => file.endsWith('.kv'));
+
+  it('costs one file, not one for each request, even if it moves', async () => {
+    const cacheDir = await temporaryDirectory();
+    const agent = await startAgent({ name: 'recurrent', cacheDir, ...NEAREST });
+    const tools = toolsNamed('abc');
+    for (const tool of [0, 1, 2, 0]) {
+      await ask(agent, { tools, cacheHints: [{ tool }], messages: [user(`Turn ${tool}`)] });
+    }
+    await agent.close();
+    expect(await entries(cacheDir)).toHaveLength(2); // the template, and its beginning at the first hint
+  });
+
+  it('saves no additional entry on memory that can be trimmed, and none with `reproducible`', async () => {
+    for (const settings of [
+      { name: 'dense' },
+      { name: 'recurrent', reproducible: true, reuse: 'exact' },
+    ] as AgentSettings[]) {
+      const cacheDir = await temporaryDirectory();
+      const agent = await startAgent({ ...NEAREST, cacheDir, ...settings });
+      await ask(agent, { tools: toolsNamed('a'), cacheHints: [{ system: true }] });
+      await agent.close();
+      expect(await entries(cacheDir)).toHaveLength(1);
+    }
+  });
+
+  it('pins the template: another template does not displace it from the directory', async () => {
+    for (const cacheHints of [undefined, [{ system: true, ttlMs: 60_000 } as const]]) {
+      const cacheDir = await temporaryDirectory();
+      const agent = await startAgent({ cacheDir, maxEntries: 1, ...NEAREST });
+      const [{ key } = { key: '' }] = await agent.templateCache.warm([{ systemPrompt: SYSTEM }]);
+      await ask(agent, { ...(cacheHints && { cacheHints }) });
+      await agent.templateCache.warm([{ systemPrompt: 'Another one.' }]);
+      await agent.close();
+      const again = await startAgent({ cacheDir, ...NEAREST });
+      const keys = (await again.templateCache.list()).map((entry) => entry.key);
+      expect(keys.includes(key)).toBe(cacheHints !== undefined);
+    }
+  });
+
+  it('has no effect if its place does not exist', async () => {
+    const agent = await startAgent();
+    const cacheHints = [{ message: 7 }, { tool: 9 }, { message: 0 }];
+    expect((await ask(agent, { cacheHints })).text).toBe((await ask(await startAgent(), {})).text);
+  });
+
+  it.each<[string, unknown]>([
+    ['no list', { message: 0 }],
+    ['more than eight', Array.from({ length: 9 }, (_, message) => ({ message }))],
+    ['no place', [{ ttlMs: 1000 }]],
+    ['two places', [{ message: 0, tool: 0 }]],
+    ['a place that is no index', [{ message: -1 }]],
+    ['a system prompt that is not true', [{ system: false }]],
+    ['a time that is too long', [{ system: true, ttlMs: 1e9 }]],
+    ['an unknown field', [{ system: true, ttl: '5m' }]],
+  ])('fails with INVALID_ARGUMENT if there are wrong hints: %s', async (_, cacheHints) => {
+    const agent = await startAgent();
+    const request = { cacheHints } as Partial<ChatRequest>;
+    const message = expect.stringContaining('Expected `cacheHints` in the options to be an array of');
+    await expect(ask(agent, request)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', message });
+  });
+});
