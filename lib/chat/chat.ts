@@ -103,10 +103,7 @@ const OWNER: ReplyOwner<Turn> = {
   what: 'request',
   owner: 'agent',
   onPrepared: (turn) => turn.prepare(),
-  end: (turn) => {
-    turn?.lock.leave();
-    turn?.sequence.abandon();
-  },
+  end: (sequence) => sequence.abandon(),
 };
 
 /** Makes the sequence of a request, which holds no tokens and has no id yet. */

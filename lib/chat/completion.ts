@@ -11,7 +11,7 @@ import type { SamplingOptions } from '../sampling-options.js';
 import type { ChatServices } from './chat-host.js';
 import { ConversationSequence } from './conversation-sequence.js';
 import { textAt } from './prompt-places.js';
-import { type PreparedReply, type ReplyLimits, readLimits, runReply } from './reply-run.js';
+import { type PreparedReply, type ReplyLimits, type ReplyOwner, readLimits, runReply } from './reply-run.js';
 import { GENERATION } from './send-options.js';
 import { contextFull } from './turn-errors.js';
 import { TurnLock } from './turn-lock.js';
@@ -63,23 +63,23 @@ export function streamComplete(
       throw new HeadstartError('INVALID_ARGUMENT', `Expected \`prompt\` to be a string, got ${describe(prompt)}`);
     }
     const limits = readLimits(options, COMPLETION_OPTIONS, closing, leaveSignal);
-    return runReply({ what: 'completion', owner: 'agent', end: freeTokens }, limits, queue, async () => {
+    return runReply(OWNER, limits, queue, async () => {
       const tokens = await promptTokens(services, prompt, options.parseSpecial ?? false);
       const sampling = mergeSampling(defaults, limits.generation.sampling);
       const setup = { kind: 'request', template: new Int32Array(), useCache: true } as const;
       const sequence = new ConversationSequence({ ...services, ...setup });
       const lock = new TurnLock(services.lock, sequence);
       const run = () => generate({ ...services, sequence, lock, queue }, { ...limits, tokens, sampling });
-      return { sequence, lock, run };
+      return { lock, run };
     });
   });
 }
 
-/** Ends a completion, and frees its cells. */
-function freeTokens(reply: Pick<PreparedReply<CompletionPart, Completion>, 'sequence' | 'lock'> | undefined): void {
-  reply?.lock.leave();
-  reply?.sequence.close();
-}
+const OWNER: ReplyOwner<PreparedReply<CompletionPart, Completion>> = {
+  what: 'completion',
+  owner: 'agent',
+  end: (sequence) => sequence.close(),
+};
 
 interface CompletionServices extends Pick<ChatServices, 'model' | 'contextSize'> {
   sequence: ConversationSequence;

@@ -1,5 +1,5 @@
 import { combinedSignal, eitherSignal } from '../abort.js';
-import { HeadstartError } from '../errors.js';
+import { publish } from '../diagnostics/events.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import type { StreamEnd } from '../generate/reply-stream.js';
 import type { FinishReason } from '../generate/stream-parts.js';
@@ -8,8 +8,7 @@ import type { Group } from '../option-types.js';
 import type { Usage } from '../usage.js';
 import type { ConversationSequence } from './conversation-sequence.js';
 import { type GenerationOptions, type ResolvedGeneration, resolveGeneration } from './send-options.js';
-import { asAborted, withUsage } from './turn-errors.js';
-import type { TurnEvents } from './turn-events.js';
+import { failureOf, withUsage } from './turn-errors.js';
 import type { TurnLock } from './turn-lock.js';
 
 /** What may end a reply early, and what the reply has cost. */
@@ -45,9 +44,9 @@ export function readLimits(
 
 /** A reply that can be generated. */
 export interface PreparedReply<Part, Result> {
-  readonly sequence: ConversationSequence;
   readonly lock: TurnLock;
-  readonly events?: TurnEvents;
+  /** Identifies a turn in published events. Completions publish no events. */
+  readonly turn?: { turnId: string; sessionId: string; model: string };
   /** Generates the reply. Call it while `lock` is held. */
   run(): Promise<StreamEnd<Part, Result>>;
 }
@@ -60,12 +59,10 @@ export interface ReplyOwner<Prepared> {
   owner: 'session' | 'agent';
   /** Called before the reply waits for its lock. May refuse the reply. */
   onPrepared?(reply: Prepared): Promise<void>;
-  /** Called when the reply holds its lock, before anything is decoded. */
-  onLocked?(): void;
   /** Called when the program has read the whole reply, and can no longer leave its stream. */
   onRead?(reply: Prepared): void;
-  /** Releases the lock and the sequence. Called after success and after a failure, even one of `prepare`. */
-  end(reply: Prepared | undefined): Promise<void> | void;
+  /** Called at the end, also after a failure: see {@link TurnLock.run}. */
+  end?(sequence: ConversationSequence): void;
 }
 
 /**
@@ -73,52 +70,56 @@ export interface ReplyOwner<Prepared> {
  *
  * @throws HeadstartError `CLOSED` if the owner was closed, `ABORTED`, and the errors of the reply, all with `usage`.
  */
-export async function runReply<
-  Part,
-  Result extends { finishReason: FinishReason; usage: Usage },
-  Prepared extends PreparedReply<Part, Result>,
->(
+export async function runReply<Part, Result extends Outcome, Prepared extends PreparedReply<Part, Result>>(
   owner: ReplyOwner<Prepared>,
-  limits: ReplyLimits,
+  { signal, closing, generation, usage }: ReplyLimits,
   queue: PartQueue<Part>,
   prepare: () => Prepared | Promise<Prepared>,
 ): Promise<StreamEnd<Part, Result>> {
-  const { signal, generation } = limits;
   const stopDropping = queue.closeOnAbort(signal);
-  let reply: Prepared | undefined;
+  let publishEnd: ((outcome: Outcome | { error: unknown }) => void) | undefined;
   try {
     const preparing = prepare();
     // Without an `await`, the turn of a session takes its lock before any later call of the program can take it.
-    reply = preparing instanceof Promise ? await preparing : preparing;
-    reply.events?.begin();
+    const reply = preparing instanceof Promise ? await preparing : preparing;
+    publishEnd = publishStart(reply);
     if (owner.onPrepared !== undefined) {
       await owner.onPrepared(reply);
     }
-    await reply.lock.enter(eitherSignal(signal, generation.deadline));
-    owner.onLocked?.();
-    const end = await reply.run();
-    await reply.lock.untilRead(queue, signal);
-    owner.onRead?.(reply);
-    reply.events?.end(end.result);
-    return end;
+    const generate = async () => {
+      const ended = await reply.run();
+      await reply.lock.untilRead(queue, signal);
+      owner.onRead?.(reply);
+      return ended;
+    };
+    const ended = await reply.lock.run(eitherSignal(signal, generation.deadline), generate, owner.end);
+    publishEnd?.(ended.result);
+    return ended;
   } catch (error) {
-    reply?.sequence.afterFailure();
-    const failure = failureOf(error, owner, limits);
-    reply?.events?.end({ error: failure });
+    const { deadline, timeoutMs } = generation;
+    const failure = withUsage(failureOf(error, owner, { closing, signal, deadline, timeoutMs }), usage.total());
+    publishEnd?.({ error: failure });
     throw failure;
   } finally {
     stopDropping();
-    await owner.end(reply);
   }
 }
 
-function failureOf(
-  error: unknown,
-  { what, owner }: { what: string; owner: string },
-  { closing, signal, generation, usage }: ReplyLimits,
-): unknown {
-  const failure = closing.aborted
-    ? new HeadstartError('CLOSED', `The ${owner} was closed during this ${what}`, { cause: error })
-    : asAborted(error, `The ${what}`, generation, signal);
-  return withUsage(failure, usage.total());
+interface Outcome {
+  finishReason: FinishReason;
+  usage: Usage;
+}
+
+/** Publishes the start of a turn. @returns a function that publishes its end */
+function publishStart({ turn }: Pick<PreparedReply<unknown, unknown>, 'turn'>) {
+  if (turn === undefined) {
+    return undefined;
+  }
+  const startedAt = performance.now();
+  publish('turn', { event: 'start', ...turn });
+  return (outcome: Outcome | { error: unknown }) => {
+    const { turnId, sessionId } = turn;
+    const how = 'error' in outcome ? outcome : { finishReason: outcome.finishReason, usage: outcome.usage };
+    publish('turn', { event: 'end', turnId, sessionId, ms: performance.now() - startedAt, ...how });
+  };
 }

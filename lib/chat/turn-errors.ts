@@ -30,6 +30,22 @@ export function asAborted(error: unknown, what: string, { deadline, timeoutMs }:
 }
 
 /**
+ * Names the activity and its owner in the error of an activity that was aborted or closed.
+ *
+ * @param names.what the activity, for example "turn"
+ * @param names.owner who is closed when `closing` aborts: "session" or "agent"
+ */
+export function failureOf(
+  error: unknown,
+  { what, owner }: { what: string; owner: string },
+  { closing, signal, ...limit }: TimeLimit & { closing: AbortSignal; signal: AbortSignal },
+): unknown {
+  return closing.aborted
+    ? new HeadstartError('CLOSED', `The ${owner} was closed during this ${what}`, { cause: error })
+    : asAborted(error, `The ${what}`, limit, signal);
+}
+
+/**
  * Adds the cost of the turn or completion to its error. Several turns may fail with the same error object, for example
  * if they share a failed decode or an abort reason. Each turn after the first gets a copy, with its own usage.
  */

@@ -20,9 +20,37 @@ export class TurnLock {
     this.#sequence = sequence;
   }
 
-  /** Whether the turn was paused and has not entered again. */
-  get isPaused(): boolean {
-    return this.#writesAtPause !== undefined;
+  /**
+   * Runs an activity, and then ends it. After a failure, the sequence holds only tokens that it knows. In `reproducible`
+   * mode, a failed activity is rolled back.
+   *
+   * @param end makes the sequence idle, and may release it
+   * @throws HeadstartError `ABORTED` while waiting for the lock, and the errors of `work`.
+   */
+  async run<T>(
+    signal: AbortSignal,
+    work: () => Promise<T>,
+    end: (sequence: ConversationSequence) => void = (sequence) => sequence.setBusy(false),
+  ): Promise<T> {
+    const sequence = this.#sequence;
+    let rollBack: (() => Promise<void>) | undefined;
+    try {
+      await this.enter(signal);
+      rollBack = sequence.rollbackPoint();
+      const result = await work();
+      rollBack = undefined;
+      return result;
+    } catch (error) {
+      sequence.afterFailure();
+      throw error;
+    } finally {
+      if (rollBack !== undefined && this.#writesAtPause !== undefined) {
+        sequence.release(); // the activity holds no lock now, so adapters may change at any moment
+      }
+      await rollBack?.();
+      this.#leave();
+      end(sequence);
+    }
   }
 
   /**
@@ -82,7 +110,7 @@ export class TurnLock {
     }
   }
 
-  leave(): void {
+  #leave(): void {
     this.#unlock?.();
     this.#dropStale();
   }

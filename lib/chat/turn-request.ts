@@ -1,4 +1,5 @@
 // Merges the options of a turn with those of its session, and checks them before the turn begins.
+import { randomUUID } from 'node:crypto';
 import { eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import { mergeSampling } from '../generate/sampling.js';
@@ -10,7 +11,6 @@ import { requireToolChoice, type ToolSession, type ToolSet } from '../tools/tool
 import type { ReplyLimits } from './reply-run.js';
 import { resolveToolOptions, type SendOptions, type ToolOptions } from './send-options.js';
 import type { TurnRequest } from './turn.js';
-import { newTurnId } from './turn-events.js';
 
 /** The conversation of a turn, and what its session or agent sets. */
 interface TurnSetting {
@@ -49,7 +49,7 @@ export function turnRequest(
     maxSteps,
     toolChoice,
     parallelToolCalls: parallelToolCalls && callLimits.maxParallelTools > 1,
-    toolRun: { ...callLimits, tools, session, signal, hook, turnId: newTurnId() },
+    toolRun: { ...callLimits, tools, session, signal, hook, turnId: randomUUID() },
     responseFormat: options.responseFormat,
     reasoning: options.reasoning ?? true,
   };

@@ -27,7 +27,6 @@ import { placeInPrompt } from './prompt-places.js';
 import type { PreparedReply, ReplyLimits } from './reply-run.js';
 import { type FinishedReply, StepReply } from './step-reply.js';
 import { contextFull } from './turn-errors.js';
-import { TurnEvents } from './turn-events.js';
 import type { TurnLock } from './turn-lock.js';
 
 /** A shortened conversation. */
@@ -91,9 +90,8 @@ export interface TurnRequest extends ReplyLimits {
  * A user's message, the model's reply, and all rounds of tool calls between them. A step is one prompt and its reply.
  */
 export class Turn implements PreparedReply<StreamPart, Reply> {
-  readonly sequence: ConversationSequence;
   readonly lock: TurnLock;
-  readonly events: TurnEvents;
+  readonly turn: { turnId: string; sessionId: string; model: string };
   /** The conversation, including the messages of this turn. A compaction may have shortened it. */
   #conversation: ChatMessage[];
   /**
@@ -116,11 +114,9 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   #cacheReport!: CacheReport;
 
   constructor(services: TurnServices, request: TurnRequest) {
-    const { sequence, lock, model } = services;
     const { session, turnId } = request.toolRun;
-    this.sequence = sequence;
-    this.lock = lock;
-    this.events = new TurnEvents({ turnId, sessionId: session.id, model: model.path });
+    this.lock = services.lock;
+    this.turn = { turnId, sessionId: session.id, model: services.model.path };
     this.#services = services;
     this.#request = request;
     this.#conversation = [...request.messages];

@@ -1,6 +1,3 @@
-import { eitherSignal } from '../abort.js';
-import type { ConversationSequence } from '../chat/conversation-sequence.js';
-import type { TurnLock } from '../chat/turn-lock.js';
 import { HeadstartError } from '../errors.js';
 
 /**
@@ -8,17 +5,10 @@ import { HeadstartError } from '../errors.js';
  * when the session is closed.
  */
 export class SessionActivity {
-  readonly #sequence: ConversationSequence;
-  readonly #lock: TurnLock;
   readonly #closing = new AbortController();
   #isActive = false;
   /** The promise of the newest activity. */
   #newest: Promise<unknown> | undefined;
-
-  constructor(sequence: ConversationSequence, lock: TurnLock) {
-    this.#sequence = sequence;
-    this.#lock = lock;
-  }
 
   /** Aborts when the session is closed. */
   get closing(): AbortSignal {
@@ -33,58 +23,27 @@ export class SessionActivity {
   }
 
   /**
-   * Begins an activity. Call {@link end} after the activity.
+   * Runs an activity.
    *
-   * @param what completes the error message "Expected an idle session to ..."
-   * @throws HeadstartError `CLOSED`, `SESSION_BUSY`.
+   * @param what completes the error message "Expected an idle session for this ..."
+   * @throws HeadstartError `CLOSED`, `SESSION_BUSY`, and the errors of `work`.
    */
-  begin(what: string): void {
+  async run<T>(what: string, work: () => Promise<T>): Promise<T> {
     this.requireOpen();
     if (this.#isActive) {
       throw new HeadstartError(
         'SESSION_BUSY',
-        `Expected an idle session to ${what}, but it is busy: wait until its turn, fork, save or compaction has ended`,
+        `Expected an idle session for this ${what}, but it is busy: wait until its turn, fork, save or compaction has ` +
+          'ended',
       );
     }
     this.#isActive = true;
-  }
-
-  /** Ends the activity: releases the lock and makes the sequence idle. */
-  end(): void {
-    this.#lock.leave();
-    this.#isActive = false;
-    this.#sequence.setBusy(false);
-  }
-
-  /** Registers the promise of an activity, so that {@link settled} waits for it. */
-  track<T>(activity: Promise<T>): Promise<T> {
+    const activity = work();
     this.#newest = activity;
-    return activity;
-  }
-
-  /**
-   * Runs an activity other than a turn. Holds the lock until `work` has settled.
-   *
-   * @param what completes the error message "Expected an idle session to ..."
-   * @param work receives a signal that aborts when `signal` aborts or the session is closed
-   * @throws HeadstartError `CLOSED`, `SESSION_BUSY`, `ABORTED`, and the errors of `work`.
-   */
-  async run<T>(what: string, signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    this.begin(what);
-    const either = eitherSignal(this.closing, signal);
-    const lockAndWork = async () => {
-      await this.#lock.enter(either);
-      return work(either);
-    };
     try {
-      return await this.track(lockAndWork());
-    } catch (error) {
-      const isClosed = this.closing.aborted;
-      throw isClosed
-        ? new HeadstartError('CLOSED', 'The session was closed during this call', { cause: error })
-        : error;
+      return await activity;
     } finally {
-      this.end();
+      this.#isActive = false;
     }
   }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { throwIfAborted } from '../abort.js';
+import { eitherSignal, throwIfAborted } from '../abort.js';
 import { type StartReport, startReport } from '../cache/start-report.js';
 import type { ChatServices } from '../chat/chat-host.js';
 import { pendingCalls, readTurn, type TurnInput } from '../chat/conversation.js';
@@ -7,7 +7,7 @@ import { ConversationSequence } from '../chat/conversation-sequence.js';
 import { type ReplyOwner, readLimits, runReply } from '../chat/reply-run.js';
 import { SEND_OPTIONS, type SendOptions } from '../chat/send-options.js';
 import { Turn, type TurnRequest, type TurnServices } from '../chat/turn.js';
-import { asAborted } from '../chat/turn-errors.js';
+import { failureOf } from '../chat/turn-errors.js';
 import { TurnLock } from '../chat/turn-lock.js';
 import { turnRequest } from '../chat/turn-request.js';
 import { publish } from '../diagnostics/events.js';
@@ -17,12 +17,11 @@ import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/repl
 import type { CompactionReport, Reply, StreamPart } from '../generate/stream-parts.js';
 import { checkedOptions, parseOptions } from '../parse-options.js';
 import type { ChatMessage, ToolCall } from '../prompt/messages.js';
-import type { SamplingOptions } from '../sampling-options.js';
 import { isPrefix } from '../tokens.js';
 import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
 import type { ToolSession } from '../tools/tool.js';
 import { AutomaticCompaction } from './compaction/automatic-compaction.js';
-import { COMPACT_OPTIONS, type CompactionOptions, type CompactOptions, compact } from './compaction/compaction.js';
+import { COMPACT_OPTIONS, type CompactOptions, compact } from './compaction/compaction.js';
 import { requirePath, requireReplaceable, saveSession } from './persistence/saved-session.js';
 import { SessionActivity } from './session-activity.js';
 import { SAVE_OPTIONS, type SaveOptions } from './session-options.js';
@@ -48,11 +47,9 @@ export class Session implements ToolSession {
   readonly #setup: SessionSetup;
   readonly #sequence: ConversationSequence;
   readonly #turnLock: TurnLock;
-  readonly #activity: SessionActivity;
+  readonly #activity = new SessionActivity();
   #messages: readonly ChatMessage[];
   #report!: StartReport;
-  /** Rolls back an unfinished turn: see `ConversationSequence.rollbackPoint`. */
-  #rollBack: (() => Promise<void>) | undefined;
   #hasMismatch = false;
 
   private constructor(services: ChatServices, setup: SessionSetup) {
@@ -62,7 +59,6 @@ export class Session implements ToolSession {
     this.#messages = Object.freeze([...setup.messages]);
     this.#sequence = new ConversationSequence({ ...services, ...setup });
     this.#turnLock = new TurnLock(services.lock, this.#sequence);
-    this.#activity = new SessionActivity(this.#sequence, this.#turnLock);
   }
 
   /** @internal Continues from the checkpoint of a file. */
@@ -159,21 +155,15 @@ export class Session implements ToolSession {
     const { contextSize } = this.#services;
     const setting = { messages, source, tools, session: this, sampling, toolOptions, contextSize };
     const request = turnRequest(options, limits, setting);
-    this.#activity.begin('send');
     const owner: ReplyOwner<Turn> = {
       what: 'turn',
       owner: 'session',
-      onLocked: () => {
-        this.#rollBack = this.#sequence.rollbackPoint();
-      },
       onRead: (turn) => {
         this.#messages = Object.freeze([...turn.conversation]);
-        this.#rollBack = undefined; // the turn is part of the conversation now
       },
-      end: () => this.#endTurn(),
     };
     const makeTurn = () => new Turn(this.#turnServices(request, queue), request);
-    return this.#activity.track(runReply(owner, limits, queue, makeTurn));
+    return this.#activity.run('turn', () => runReply(owner, limits, queue, makeTurn));
   }
 
   #turnServices({ sampling, toolRun }: TurnRequest, queue: PartQueue<StreamPart>): TurnServices {
@@ -190,13 +180,25 @@ export class Session implements ToolSession {
     };
   }
 
-  async #endTurn(): Promise<void> {
-    if (this.#rollBack !== undefined && this.#turnLock.isPaused) {
-      this.#sequence.release(); // the turn holds no lock now, so adapters may change at any moment
-    }
-    await this.#rollBack?.();
-    this.#rollBack = undefined;
-    this.#activity.end();
+  /**
+   * Runs an activity other than a turn.
+   *
+   * @param work receives a signal that aborts when `signal` aborts or the session is closed
+   */
+  #run<T>(
+    what: 'fork' | 'save' | 'compaction',
+    signal: AbortSignal | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const { closing } = this.#activity;
+    const either = eitherSignal(closing, signal);
+    return this.#activity.run(what, async () => {
+      try {
+        return await this.#turnLock.run(either, () => work(either));
+      } catch (error) {
+        throw failureOf(error, { what, owner: 'session' }, { closing, signal: either });
+      }
+    });
   }
 
   /**
@@ -206,7 +208,7 @@ export class Session implements ToolSession {
    * @throws HeadstartError `SESSION_BUSY`, `CLOSED`.
    */
   async fork(): Promise<Session> {
-    return this.#activity.run('fork', undefined, async (signal) => {
+    return this.#run('fork', undefined, async (signal) => {
       const startedAt = performance.now();
       const { id: _, signal: __, ...setup } = this.#setup;
       const child = new Session(this.#services, { ...setup, messages: this.#messages });
@@ -250,7 +252,7 @@ export class Session implements ToolSession {
       code: 'INVALID_ARGUMENT',
     });
     requirePath(path);
-    await this.#activity.run('save', callerSignal, async (signal) => {
+    await this.#run('save', callerSignal, async (signal) => {
       throwIfAborted(signal);
       await requireReplaceable(path);
       const { source, tenant, options: sessionOptions } = this.#setup;
@@ -277,22 +279,8 @@ export class Session implements ToolSession {
     if (!withState || engine.reproducible) {
       return this.#sequence.captureCheckpoint(signal);
     }
-    return this.#decoding('The save', async () => {
-      const shared = await sharedPrefix(renderer, this.#setup.source, this.#messages);
-      return this.#sequence.captureCheckpointFor(shared.subarray(0, contextSize - 1), signal);
-    });
-  }
-
-  /** Runs work that decodes outside of a turn. If the work fails, the sequence is rolled back. */
-  async #decoding<T>(what: string, work: () => Promise<T>): Promise<T> {
-    const rollBack = this.#sequence.rollbackPoint();
-    try {
-      return await work();
-    } catch (error) {
-      this.#sequence.afterFailure();
-      await rollBack?.();
-      throw asAborted(error, what);
-    }
+    const shared = await sharedPrefix(renderer, this.#setup.source, this.#messages);
+    return this.#sequence.captureCheckpointFor(shared.subarray(0, contextSize - 1), signal);
   }
 
   /**
@@ -304,18 +292,21 @@ export class Session implements ToolSession {
    *   summary).
    */
   async compact(options: CompactOptions = {}): Promise<CompactionReport | undefined> {
-    const { signal, ...compaction } = checkedOptions(COMPACT_OPTIONS, options, { where: '`compaction`' });
-    return this.#activity.run('compact', signal, (either) =>
-      this.#decoding('The compaction', () =>
-        this.#compact({ ...this.#setup.compaction, ...compaction }, this.#setup.sampling, either),
-      ),
-    );
+    const { signal: callerSignal, ...own } = checkedOptions(COMPACT_OPTIONS, options, { where: '`compaction`' });
+    return this.#run('compaction', callerSignal, async (signal) => {
+      const { source, sampling, compaction } = this.#setup;
+      const job = { ...this.#services, sequence: this.#sequence, source, sampling, signal };
+      const compacted = await compact({ ...job, options: { ...compaction, ...own } }, this.#messages);
+      if (compacted !== undefined) {
+        this.#messages = Object.freeze([...compacted.messages]);
+      }
+      return compacted?.report;
+    });
   }
 
   /** Aborts a turn in progress and frees the sequence. The stream of the turn throws `CLOSED`. Idempotent. */
   async close(): Promise<void> {
     await this.stop();
-    this.#turnLock.leave();
     this.#sequence.close();
   }
 
@@ -332,19 +323,6 @@ export class Session implements ToolSession {
   /** The same as {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  async #compact(
-    options: CompactionOptions,
-    sampling: SamplingOptions,
-    signal: AbortSignal,
-  ): Promise<CompactionReport | undefined> {
-    const job = { ...this.#services, sequence: this.#sequence, source: this.#setup.source, sampling, options, signal };
-    const compacted = await compact(job, this.#messages);
-    if (compacted !== undefined) {
-      this.#messages = Object.freeze([...compacted.messages]);
-    }
-    return compacted?.report;
   }
 
   /**
