@@ -38,3 +38,27 @@ export function isPrefix(prefix: Int32Array, tokens: Int32Array): boolean {
 export function sameTokens(a: Int32Array, b: Int32Array): boolean {
   return a.length === b.length && isPrefix(a, b);
 }
+
+/** Hashes a growing list of tokens. Two different lists have the same hash with a probability of about 2^-53. */
+export class TokenHash {
+  #low = 0x811c9dc5;
+  #high = 0x9747b28c;
+
+  add(tokens: Iterable<number>): void {
+    for (const token of tokens) {
+      this.push(token);
+    }
+  }
+
+  push(token: number): void {
+    this.#low = Math.imul(this.#low ^ token, 0x9e3779b1);
+    this.#low ^= this.#low >>> 15;
+    this.#high = Math.imul(this.#high ^ token, 0x85ebca6b);
+    this.#high ^= this.#high >>> 13;
+  }
+
+  /** An integer of 53 bits. */
+  get value(): number {
+    return (this.#high >>> 11) * 2 ** 32 + (this.#low >>> 0);
+  }
+}

@@ -10,6 +10,7 @@ import { Engine } from '../engine/engine.js';
 import { chunkSize } from '../engine/reproducible/reproducibility.js';
 import { RwLock } from '../engine/rw-lock.js';
 import { StateStore } from '../engine/state-store.js';
+import { SampledReplies } from '../generate/sampled-replies.js';
 import { mergeSampling, requireSampling, samplingDefaults } from '../generate/sampling.js';
 import type { Logger } from '../logger.js';
 import { fingerprintModel } from '../model/fingerprint.js';
@@ -106,7 +107,8 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const { contextSize } = sizes;
   const debugLogger = config.debug ? logger : undefined;
   const messageEnds = new MessageEnds(model, renderer);
-  const services = { model, engine, cache, renderer, messageEnds, contextSize, lock };
+  const sampledReplies = new SampledReplies(model, renderer);
+  const services = { model, engine, cache, renderer, messageEnds, sampledReplies, contextSize, lock };
   const id = config.model.id ?? basename(path, '.gguf').replace(/-\d{5}-of-\d{5}$/, '');
   return { ...services, templates, defaults, stableTools, adapters, downloads, id, path, mcp, debugLogger };
 }

@@ -13,6 +13,7 @@ import { logEvents } from '../diagnostics/debug-log.js';
 import { startTelemetry } from '../diagnostics/telemetry.js';
 import { HeadstartError } from '../errors.js';
 import type { ReplyStream } from '../generate/reply-stream.js';
+import type { SampledReplies } from '../generate/sampled-replies.js';
 import type { Reply, StreamPart } from '../generate/stream-parts.js';
 import { isObject } from '../json.js';
 import { forgivingLogger, type Logger, limitedLogger, stderrLogger } from '../logger.js';
@@ -123,6 +124,11 @@ export class AgentServer implements ChatModel {
   /** The MCP servers and their current tools and prompts. */
   get mcp(): McpServers {
     return this.#parts.mcp;
+  }
+
+  /** @internal The replies of this agent, as they were sampled. */
+  get sampledReplies(): SampledReplies {
+    return this.#parts.sampledReplies;
   }
 
   /** Maximum number of tokens that one session may hold. */

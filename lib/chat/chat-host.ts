@@ -1,6 +1,7 @@
 import type { PrefixCache } from '../cache/prefix-cache.js';
 import type { Engine } from '../engine/engine.js';
 import type { RwLock } from '../engine/rw-lock.js';
+import type { SampledReplies } from '../generate/sampled-replies.js';
 import type { Model } from '../native/model.js';
 import { withCalledTools } from '../prompt/deferred-tools.js';
 import type { MessageEnds } from '../prompt/message-end.js';
@@ -21,6 +22,7 @@ export interface ChatServices {
   cache: PrefixCache;
   renderer: Renderer;
   messageEnds: MessageEnds;
+  sampledReplies: SampledReplies;
   contextSize: number;
   /** Turns and session starts hold the read lock. A change of adapters holds the write lock. */
   lock: RwLock;

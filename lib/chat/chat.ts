@@ -142,7 +142,8 @@ export async function firstPrompt(host: ChatHost, request: ChatRequest, limits: 
   const options = promptOptions(turn, await prepareFormat(turn.responseFormat), 0);
   const { messages, firstMessage = 0, signal } = turn;
   throwIfAborted(signal);
-  const prompt = await orAborted(host.renderer.tokens(source, messages, options), signal);
+  const group = host.engine.reproducible ? undefined : host.cache.keyring(request.tenant).group;
+  const prompt = await orAborted(host.sampledReplies.tokens(group, source, messages, options), signal);
   return { prompt, source, messages, firstMessage, options };
 }
 

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { LoadedPrefix } from '../cache/loaded-prefix.js';
 import { PrefixLoader, type PrefixSetup } from '../cache/prefix-loader.js';
 import type { StartReport } from '../cache/start-report.js';
@@ -17,6 +18,8 @@ export class ConversationSequence implements ReplySequence {
   readonly #setup: PrefixSetup;
   readonly #sequence: Sequence;
   readonly #prefixLoader: PrefixLoader;
+  /** Separates the replies of a conversation that shares nothing with others. */
+  readonly #ownGroup = randomUUID();
   /** Whether a failure left unknown contents in the sequence. */
   #isUnknown = false;
 
@@ -25,6 +28,16 @@ export class ConversationSequence implements ReplySequence {
     const { engine, template, kind, affinity, tenant } = setup;
     this.#sequence = engine.createSequence({ templateLength: template.length, kind, affinity, tenant });
     this.#prefixLoader = new PrefixLoader(setup, this.#sequence);
+  }
+
+  /**
+   * The group of the sampled replies that prompts of this conversation contain. Undefined in `reproducible` mode: all
+   * replies are then as rendered.
+   */
+  get replyGroup(): string | undefined {
+    const { engine, useCache } = this.#setup;
+    const { group } = this.#prefixLoader;
+    return engine.reproducible ? undefined : useCache ? group : `${group} ${this.#ownGroup}`;
   }
 
   /** While busy, the sequence cannot be evicted. */

@@ -2,6 +2,7 @@ import { type CheckpointPlace, type Generated, Generation } from '../generate/ge
 import { ReasoningCounter } from '../generate/reasoning-counter.js';
 import { type ReplyDelta, ReplyReader } from '../generate/reply-reader.js';
 import type { ReplySequence } from '../generate/reply-sequence.js';
+import type { ConversationPrompt } from '../generate/sampled-replies.js';
 import { makeSampler } from '../generate/sampling.js';
 import type { StreamPart } from '../generate/stream-parts.js';
 import type { CallIds } from '../generate/tool-calls.js';
@@ -9,9 +10,10 @@ import { type FinishedCall, ToolInputs } from '../generate/tool-input.js';
 import type { UsageCounter } from '../generate/usage-counter.js';
 import { VisibleReply } from '../generate/visible-reply.js';
 import type { Model } from '../native/model.js';
+import type { ReplyToolCall } from '../native/reply.js';
 import type { Sampler } from '../native/sampler.js';
 import type { AssistantMessage } from '../prompt/messages.js';
-import type { Prompt, Renderer } from '../prompt/renderer.js';
+import type { Renderer } from '../prompt/renderer.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import type { ResolvedGeneration } from './send-options.js';
 
@@ -23,7 +25,7 @@ export interface StepReplyServices {
 }
 
 export interface StepReplyRequest {
-  prompt: Prompt;
+  prompt: ConversationPrompt;
   checkpoint: CheckpointPlace | undefined;
   generation: ResolvedGeneration;
   sampling: SamplingOptions;
@@ -56,6 +58,7 @@ export class StepReply {
   readonly #reasoning: ReasoningCounter;
   readonly #generation: Generation;
   readonly #samplers: (Sampler | undefined)[];
+  #isFinished = false;
 
   /** Prepares the generation of a reply. The caller must close the reply, even after an error. */
   static async open(services: StepReplyServices, request: StepReplyRequest): Promise<StepReply> {
@@ -144,10 +147,28 @@ export class StepReply {
     // No time is left for calls once `timeoutMs` has passed.
     const written = generated.finishReason === 'aborted' ? [] : toolCalls.slice(0, this.#request.maxCalls);
     const calls = this.#inputs.finish(written);
+    this.#isFinished = true;
+    const isWhole = !isCut && !reader.stopped && this.#generation.hasEndToken;
+    // A call must not be cut, and a whole reply must not have more calls than its message.
+    if (isWhole ? written.length === toolCalls.length : written.length === 0) {
+      this.#remember(isWhole, written);
+    }
     return { parts: textParts(rest), message: messageOf(reader, calls), calls, generated };
   }
 
+  /** Keeps the sampled tokens for later prompts. */
+  #remember(isWhole: boolean, toolCalls: readonly ReplyToolCall[]): void {
+    const { prompt, isStructured } = this.#request;
+    const { text, reasoning } = this.#reader;
+    const { tokens } = this.#generation;
+    prompt.remember({ tokens, isWhole, values: { text, reasoning, toolCalls }, isStructured });
+  }
+
+  /** Releases the samplers. */
   close(): void {
+    if (!this.#isFinished) {
+      this.#remember(false, []); // the reader of the stream may send back what it received
+    }
     for (const sampler of this.#samplers) {
       sampler?.close();
     }

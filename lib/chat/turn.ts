@@ -11,6 +11,7 @@ import {
   type Rejected,
   type ResponseFormat,
 } from '../generate/response-format.js';
+import type { ConversationPrompt, SampledReplies } from '../generate/sampled-replies.js';
 import type { CompactionReport, FinishPart, Reply, StreamPart, ToolResult } from '../generate/stream-parts.js';
 import { CallIds } from '../generate/tool-calls.js';
 import type { FinishedCall } from '../generate/tool-input.js';
@@ -57,6 +58,7 @@ export interface TurnServices {
   model: Model;
   renderer: Renderer;
   messageEnds: MessageEnds;
+  sampledReplies: SampledReplies;
   sequence: ConversationSequence;
   lock: TurnLock;
   queue: PartQueue<StreamPart>;
@@ -109,7 +111,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
    */
   readonly #rejected: Rejected[] = [];
   #format: PreparedFormat | undefined;
-  #firstPrompt: Prompt | undefined;
+  #firstPrompt: ConversationPrompt | undefined;
   /** What the first prompt reused. */
   #cacheReport!: CacheReport;
 
@@ -225,7 +227,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     return { ...cacheReport(loaded, prompt.tokens.length, place), ms: loaded.ms };
   }
 
-  async #openReply(prompt: Prompt, index: number): Promise<StepReply> {
+  async #openReply(prompt: ConversationPrompt, index: number): Promise<StepReply> {
     const { messages, generation, parallelToolCalls, signal, usage } = this.#request;
     return StepReply.open(this.#services, {
       prompt,
@@ -254,8 +256,11 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   }
 
   /** Renders the prompt of a step. If the prompt fills too much of the context, compacts the conversation first. */
-  async #fittingPrompt(index: number): Promise<Prompt> {
-    const prompt = (index === 0 ? this.#firstPrompt : undefined) ?? (await this.#prompt(index));
+  async #fittingPrompt(index: number): Promise<ConversationPrompt> {
+    const first = index === 0 ? this.#firstPrompt : undefined;
+    // A change of adapters while the turn waited changes the group, and other replies belong into the prompt.
+    const isValid = first?.group === this.#services.sequence.replyGroup;
+    const prompt = first !== undefined && isValid ? first : await this.#prompt(index);
     const compacted = await this.#services.compaction?.shorten(this.#conversation, prompt.tokens.length);
     if (compacted === undefined) {
       return prompt;
@@ -265,10 +270,11 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     return this.#prompt(index);
   }
 
-  #prompt(index: number): Promise<Prompt> {
-    const { renderer, source } = this.#services;
+  #prompt(index: number): Promise<ConversationPrompt> {
+    const { sampledReplies, sequence, source } = this.#services;
     const messages = [...this.#conversation, ...this.#rejected.flatMap(asMessages)];
-    return renderer.prompt(source, messages, promptOptions(this.#request, this.#format, index));
+    const options = promptOptions(this.#request, this.#format, index);
+    return sampledReplies.prompt(sequence.replyGroup, source, messages, options);
   }
 
   get #hasTools(): boolean {

@@ -95,6 +95,7 @@ export class Generation {
   #bytes = 0;
   readonly #logProbabilities: TokenLogProbabilities[] = [];
   #ending: Ending | undefined;
+  #hasEndToken = false;
   #isFlushed = false;
 
   constructor(model: Model, sequence: ReplySequence, request: GenerateRequest) {
@@ -130,6 +131,7 @@ export class Generation {
         this.#ending = { finishReason: 'aborted', detail: 'timeout' };
       } else if (this.#model.isEndOfGeneration(token)) {
         this.#ending = { finishReason: 'stop' };
+        this.#hasEndToken = true;
       } else {
         const piece = this.#push(token);
         if (piece !== '') {
@@ -146,6 +148,16 @@ export class Generation {
       loaded: this.#loaded,
       logProbabilities: this.#logProbabilities,
     };
+  }
+
+  /** The sampled tokens so far, without the token that ends generation. */
+  get tokens(): readonly number[] {
+    return this.#tokens;
+  }
+
+  /** Whether a token that ends generation ended the reply. */
+  get hasEndToken(): boolean {
+    return this.#hasEndToken;
   }
 
   async #firstToken(): Promise<number> {

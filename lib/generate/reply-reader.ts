@@ -3,6 +3,11 @@ import type { Model } from '../native/model.js';
 import type { ParsedReply, ReplyFormat, ReplyToolCall } from '../native/reply.js';
 import { hasBareCalls, mayBeBareCall } from '../prompt/bare-calls.js';
 
+/** The parts of a complete reply. */
+export interface ReplyValues extends ReplyDelta {
+  toolCalls: readonly ReplyToolCall[];
+}
+
 /** New text and reasoning of a reply. */
 export interface ReplyDelta {
   text: string;
@@ -38,6 +43,17 @@ export class ReplyReader {
     this.#model = model;
     this.#format = isStructured || format.supportsThinking ? format : undefined;
     this.#hasBareCalls = hasBareCalls(format);
+  }
+
+  /** Reads a complete reply. */
+  static async read(model: Model, format: ReplyFormat, isStructured: boolean, reply: string): Promise<ReplyValues> {
+    const reader = new ReplyReader(model, format, isStructured);
+    reader.#raw = reply;
+    if (reader.#format === undefined) {
+      reader.#text = reply;
+    }
+    const { toolCalls } = await reader.finish(false);
+    return { text: reader.text, reasoning: reader.reasoning, toolCalls };
   }
 
   /** The tool calls that had begun at the last parse. Each parse replaces the array. */
@@ -113,7 +129,7 @@ export class ReplyReader {
    *
    * @param cut whether the reply was cut off. If so, the beginning of an unfinished tool call is left out.
    */
-  async finish(cut: boolean): Promise<ReplyDelta & { toolCalls: readonly ReplyToolCall[] }> {
+  async finish(cut: boolean): Promise<ReplyValues> {
     if (this.#format === undefined) {
       return { ...NOTHING, toolCalls: [] };
     }

@@ -128,6 +128,16 @@ export class Renderer {
   }
 
   /**
+   * The format of the reply to a conversation.
+   *
+   * @throws HeadstartError as {@link Renderer.prompt}.
+   */
+  async format(source: TemplateSource, messages: readonly ChatMessage[], options: ReplyOptions): Promise<ReplyFormat> {
+    const tools = loadedTools(source.tools ?? [], messages);
+    return this.#formats.find(tools, await this.#describesTools(source), options);
+  }
+
+  /**
    * The prompt without its reply format.
    *
    * @throws HeadstartError as {@link Renderer.prompt}.
@@ -180,10 +190,15 @@ export class Renderer {
     };
   }
 
+  /** Whether the chat template describes the tools of this source. */
+  async #describesTools({ tools = [], systemPrompt }: TemplateSource): Promise<boolean> {
+    return tools.length > 0 && (await this.#chatTemplate.describesTools(systemPrompt !== undefined));
+  }
+
   async #pieces(source: TemplateSource, messages: readonly ChatMessage[], options: TextOptions) {
     await this.requireMessages();
     const { tools = [], systemPrompt } = source;
-    const describesTools = tools.length > 0 && (await this.#chatTemplate.describesTools(systemPrompt !== undefined));
+    const describesTools = await this.#describesTools(source);
     const guard = this.#plainText.guard();
     const guardedSource = guardSource({ systemPrompt, tools: toolsInHead(tools) }, guard);
     const hasGuardedSource = guard.isUsed;

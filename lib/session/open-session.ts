@@ -143,6 +143,10 @@ async function openSaved(
 ): Promise<Session> {
   const tools = await savedTools(saved.tools, { agent: host.defaults.tools, mcp: host.mcp }, options);
   const checkpoint = await readCheckpoint(path, saved);
+  const { group } = host.cache.keyring(options.tenant);
+  if (saved.replies?.group === group) {
+    host.sampledReplies.addRecords(group, saved.replies.records);
+  }
   let adopted = false;
   try {
     const session = await openSession(

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { eitherSignal, throwIfAborted } from '../abort.js';
 import { type StartReport, startReport } from '../cache/start-report.js';
 import type { ChatServices } from '../chat/chat-host.js';
-import { pendingCalls, readTurn, type TurnInput } from '../chat/conversation.js';
+import { continuation, pendingCalls, readTurn, type TurnInput } from '../chat/conversation.js';
 import { ConversationSequence } from '../chat/conversation-sequence.js';
 import { type ReplyOwner, readLimits, runReply } from '../chat/reply-run.js';
 import { SEND_OPTIONS, type SendOptions } from '../chat/send-options.js';
@@ -22,7 +22,7 @@ import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
 import type { ToolSession } from '../tools/tool.js';
 import { AutomaticCompaction } from './compaction/automatic-compaction.js';
 import { COMPACT_OPTIONS, type CompactOptions, compact } from './compaction/compaction.js';
-import { requirePath, requireReplaceable, saveSession } from './persistence/saved-session.js';
+import { requirePath, requireReplaceable, type SavedSession, saveSession } from './persistence/saved-session.js';
 import { SessionActivity } from './session-activity.js';
 import { SAVE_OPTIONS, type SaveOptions } from './session-options.js';
 import type { SessionSetup } from './session-setup.js';
@@ -257,7 +257,8 @@ export class Session implements ToolSession {
       await requireReplaceable(path);
       const { source, tenant, options: sessionOptions } = this.#setup;
       const { systemPrompt, tools = [] } = source;
-      const session = { id: this.id, systemPrompt, tools, messages: this.#messages, options: sessionOptions };
+      const replies = await this.#sampledReplies();
+      const session = { id: this.id, systemPrompt, tools, messages: this.#messages, options: sessionOptions, replies };
       const { cache, engine } = this.#services;
       const checkpoint =
         withState || engine.reproducible ? await this.#captureCheckpoint(withState, signal) : undefined;
@@ -270,16 +271,30 @@ export class Session implements ToolSession {
     });
   }
 
+  /** The replies of this conversation as they were sampled. */
+  async #sampledReplies(): Promise<SavedSession['replies']> {
+    const { sampledReplies } = this.#services;
+    const group = this.#sequence.replyGroup;
+    if (group === undefined || this.#messages.length === 0) {
+      return undefined;
+    }
+    const messages = [...this.#messages, ...continuation(this.#messages, '.')];
+    const { tokens } = await sampledReplies.tokens(group, this.#setup.source, messages);
+    return { group, records: sampledReplies.recordsFor(group, tokens) };
+  }
+
   /**
    * Copies the contents from which the next turn continues. With `withState`, decodes the conversation if there is no
    * useful state.
    */
   async #captureCheckpoint(withState: boolean, signal: AbortSignal): Promise<ContentsCopy | undefined> {
-    const { engine, renderer, contextSize } = this.#services;
+    const { engine, sampledReplies, contextSize } = this.#services;
     if (!withState || engine.reproducible) {
       return this.#sequence.captureCheckpoint(signal);
     }
-    const shared = await sharedPrefix(renderer, this.#setup.source, this.#messages);
+    const shared = await sharedPrefix(this.#messages, (messages) =>
+      sampledReplies.tokens(this.#sequence.replyGroup, this.#setup.source, messages),
+    );
     return this.#sequence.captureCheckpointFor(shared.subarray(0, contextSize - 1), signal);
   }
 

@@ -1,6 +1,6 @@
 import { continuation } from '../chat/conversation.js';
 import type { ChatMessage } from '../prompt/messages.js';
-import type { Renderer, TemplateSource } from '../prompt/renderer.js';
+import type { Prompt } from '../prompt/renderer.js';
 import { PROBES } from '../prompt/template-boundary.js';
 import { commonPrefixLength } from '../tokens.js';
 
@@ -9,13 +9,12 @@ import { commonPrefixLength } from '../tokens.js';
  * are the common prefix of prompts with several probe messages. The template boundary is found in the same way.
  */
 export async function sharedPrefix(
-  renderer: Renderer,
-  source: TemplateSource,
   messages: readonly ChatMessage[],
+  render: (messages: readonly ChatMessage[]) => Promise<Pick<Prompt, 'tokens'>>,
 ): Promise<Int32Array> {
   let shared: Int32Array | undefined;
   for (const content of PROBES) {
-    const { tokens } = await renderer.prompt(source, [...messages, ...continuation(messages, content)]);
+    const { tokens } = await render([...messages, ...continuation(messages, content)]);
     shared = shared === undefined ? tokens : shared.slice(0, commonPrefixLength(shared, tokens));
   }
   return shared as Int32Array;

@@ -96,6 +96,13 @@ export async function startAgent(settings: AgentSettings = {}): Promise<AgentSer
   return agent;
 }
 
+/** Copies sampled replies, so that the prompts of `to` contain the tokens that `from` sampled. */
+export function shareReplies(from: AgentServer, to: AgentServer): void {
+  for (const { group, replies } of from.sampledReplies.all()) {
+    to.sampledReplies.addRecords(group, replies);
+  }
+}
+
 /** Starts one session in a new agent on this cache directory, closes the agent and returns the session's report. */
 export async function startOn(
   directory: string,

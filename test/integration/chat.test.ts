@@ -2,7 +2,7 @@
 import type { AgentServer, ChatMessage, ChatRequest, Reply } from 'llama-headstart';
 import { subscribeDiagnostics, tool } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { type AgentSettings, EXACT, startAgent } from '../helpers/agents.js';
+import { type AgentSettings, EXACT, shareReplies, startAgent } from '../helpers/agents.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const QUESTIONS = ['My chain broke. What now?', 'What does a new one cost?', 'And the labor?', 'Thank you'];
@@ -31,13 +31,18 @@ async function converse(
   return all;
 }
 
-/** Returns the replies to the questions if a new agent answers each request. */
-async function coldReplies(settings: AgentSettings, questions = QUESTIONS): Promise<string[]> {
+/**
+ * Returns the replies to the questions if a new agent answers each request.
+ *
+ * @param other the agent that gave the same replies. Prompts contain them with the tokens that this agent sampled.
+ */
+async function coldReplies(settings: AgentSettings, other: AgentServer, questions = QUESTIONS): Promise<string[]> {
   const messages: ChatMessage[] = [];
   const texts: string[] = [];
   for (const question of questions) {
     messages.push(user(question));
     const agent = await startAgent({ ...settings, maxResidentTemplates: 0 });
+    shareReplies(other, agent);
     const reply = await agent.chat({ messages, maxTokens: 12 }).result;
     await agent.close();
     messages.push(assistant(reply));
@@ -62,7 +67,7 @@ describe.each(MEMORIES)('with the %s model, a conversation in separate requests'
     const settings = { name, ...EXACT };
     const agent = await startAgent(settings);
     const all = await converse(agent);
-    expect(all.map(({ text }) => text)).toEqual(await coldReplies(settings));
+    expect(all.map(({ text }) => text)).toEqual(await coldReplies(settings, agent));
     // If the memory cannot be trimmed, a reply whose rendered tokens differ from its sampled tokens is computed again.
     const reply = name === 'dense' ? 0 : 12;
     expect(Math.max(...computedAgain(all))).toBeLessThanOrEqual(reply + MARGIN);

@@ -13,7 +13,9 @@ describe('agent.complete', () => {
     const options: GenerationOptions = { maxTokens: 12 };
     const first = await agent.complete('The chain is', options);
     const verbatim = '{% for m in messages %}{{ m.content }}{% endfor %}';
-    const cold = await coldReply(microModel('dense'), {}, [{ role: 'user', content: 'The chain is' }], 12, verbatim);
+    const cold = await coldReply(microModel('dense'), {}, [{ role: 'user', content: 'The chain is' }], 12, {
+      chatTemplate: verbatim,
+    });
     expect(first.text).toBe(cold.text);
     expect(first.usage).toMatchObject({ inputTokens: await agent.countTokens('The chain is'), outputTokens: 12 });
     expect((await agent.complete('The chain is', options)).text).toBe(first.text);

@@ -22,6 +22,7 @@ describe.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
           { systemPrompt: SYSTEM_PROMPT, tools: TOOLS },
           conversation,
           MAX_TOKENS,
+          { replies: agent.sampledReplies },
         );
         expect((await session.send(content, { maxTokens: MAX_TOKENS })).text).toBe(expected.text);
       }

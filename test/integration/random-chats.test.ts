@@ -3,7 +3,7 @@
 // that computes the whole conversation of the request anew.
 import type { AgentServer, ChatMessage, Reply } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { type AgentSettings, EXACT, startAgent } from '../helpers/agents.js';
+import { type AgentSettings, EXACT, shareReplies, startAgent } from '../helpers/agents.js';
 import { random } from '../helpers/random.js';
 import { rounds, variants } from '../helpers/soak.js';
 
@@ -83,6 +83,7 @@ describe.each(MEMORIES)('a random program of requests with the %s model', (name)
     expect(done.length).toBeGreaterThan(8);
     expect(done.some(({ reply }) => reply.usage.cachedInputTokens > 60)).toBe(true);
     const cold = await startAgent({ ...settings, nSeqMax: 1, maxMemoryBytes: 0, maxResidentTemplates: 0 });
+    shareReplies(agent, cold);
     for (const { request, reply } of done) {
       await cold.chat({ messages: [{ role: 'user', content: 'x'.repeat(200) }], tenant: 'nobody', maxTokens: 1 })
         .result;

@@ -17,7 +17,7 @@ import {
 import { Model } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
-import { coldReply } from '../helpers/cold.js';
+import { coldReply, sampledPrompt } from '../helpers/cold.js';
 import { withTokens } from '../helpers/gguf-metadata.js';
 import { likelyText } from '../helpers/likely-text.js';
 import { microModel } from '../helpers/models.js';
@@ -90,8 +90,10 @@ describe.each(Object.entries(TEMPLATES))('three turns with the chat template of 
       const cached: number[] = [];
       for (const content of TURNS) {
         const conversation: ChatMessage[] = [...session.messages, { role: 'user', content }];
-        const prompt = await renderer.prompt(source, conversation, { parallelToolCalls: true });
-        const expected = await coldReply(microModel(name), source, conversation, MAX_TOKENS, template);
+        const replies = agent.sampledReplies;
+        const prompt = await sampledPrompt(agent.model, renderer, replies, source, conversation);
+        const cold = { chatTemplate: template, replies };
+        const expected = await coldReply(microModel(name), source, conversation, MAX_TOKENS, cold);
         const reply = await session.send(content, { maxTokens: MAX_TOKENS, logProbabilities: 0 });
         expect({ text: reply.text, reasoning: reply.reasoning }).toEqual(expected);
         expect(reply.text + reply.reasoning).not.toBe('');
@@ -220,13 +222,9 @@ describe('a conversation with a model whose KV state cannot be trimmed', () => {
       const session = await agent.createSession();
       const first = await session.send(TURNS[0] as string, { maxTokens: MAX_TOKENS });
       const conversation: ChatMessage[] = [...session.messages, { role: 'user', content: 'And?' }];
-      const expected = await coldReply(
-        microModel(name),
-        { systemPrompt: SYSTEM_PROMPT },
-        conversation,
-        MAX_TOKENS,
-        template,
-      );
+      const expected = await coldReply(microModel(name), { systemPrompt: SYSTEM_PROMPT }, conversation, MAX_TOKENS, {
+        chatTemplate: template,
+      });
       const { text, usage } = await session.send('And?', { maxTokens: MAX_TOKENS });
       expect(text).toBe(expected.text);
       const opening = 4; // tokens of '\n<|im_start|>assistant\n': the first token may merge with the next text

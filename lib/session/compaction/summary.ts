@@ -4,6 +4,7 @@ import type { ConversationSequence } from '../../chat/conversation-sequence.js';
 import { HeadstartError } from '../../errors.js';
 import { Generation } from '../../generate/generation.js';
 import { ReplyReader } from '../../generate/reply-reader.js';
+import type { SampledReplies } from '../../generate/sampled-replies.js';
 import { makeSampler } from '../../generate/sampling.js';
 import type { Model } from '../../native/model.js';
 import { beginningOf, type ChatMessage, type ToolCall } from '../../prompt/messages.js';
@@ -15,6 +16,7 @@ import type { Cut } from './cut.js';
 export interface SummaryJob {
   model: Model;
   renderer: Renderer;
+  sampledReplies: SampledReplies;
   sequence: ConversationSequence;
   contextSize: number;
   source: TemplateSource;
@@ -93,9 +95,10 @@ async function summaryPrompt(job: SummaryJob, { turns, steps, opening }: Cut): P
 }
 
 async function promptThatFits(job: SummaryJob, older: readonly ChatMessage[]): Promise<Prompt | undefined> {
-  const { renderer, source, request, contextSize, maxTokens, signal } = job;
+  const { sampledReplies, sequence, source, request, contextSize, maxTokens, signal } = job;
   throwIfAborted(signal);
-  const prompt = await renderer.prompt(source, [...older, request], { toolChoice: 'none', reasoning: false });
+  const options = { toolChoice: 'none', reasoning: false } as const;
+  const prompt = await sampledReplies.prompt(sequence.replyGroup, source, [...older, request], options);
   return prompt.tokens.length + maxTokens <= contextSize ? prompt : undefined;
 }
 

@@ -28,6 +28,8 @@ export interface SavedSession {
   options?: SavedOptions | undefined;
   /** The id of the state file that belongs to this save. A state file with another id is not used. */
   stateId?: string | undefined;
+  /** The replies as they were sampled, and the key group of their tokens. */
+  replies?: { group: string; records: readonly unknown[] } | undefined;
   /** In `reproducible` mode: the batches in which the conversation was decoded. */
   history?: History | undefined;
 }
@@ -156,10 +158,11 @@ export async function readSession(path: string): Promise<SavedSession> {
  * Checks the parts of a session. A correct checksum proves nothing, because another program may have written the file.
  */
 function requireSession(path: string, session: unknown): SavedSession {
-  const { id, systemPrompt, tools, messages, options, history } = (session ?? {}) as Partial<SavedSession>;
+  const { id, systemPrompt, tools, messages, options, replies, history } = (session ?? {}) as Partial<SavedSession>;
   const hasTexts = typeof id === 'string' && id !== '' && ['string', 'undefined'].includes(typeof systemPrompt);
   const hasLists = checkTools(tools) === undefined && Array.isArray(messages) && typeof (options ?? {}) === 'object';
-  if (!hasTexts || !hasLists || !(history === undefined || isHistory(history))) {
+  const hasReplies = replies === undefined || Array.isArray(replies?.records);
+  if (!hasTexts || !hasLists || !hasReplies || !(history === undefined || isHistory(history))) {
     throw corruptFile(path, 'a part of the session is missing or invalid');
   }
   try {

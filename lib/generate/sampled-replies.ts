@@ -1,0 +1,262 @@
+// Keeps replies as they were sampled, and puts them into later prompts. Clients send a reply back in another form: with
+// other white space in arguments, or without the white space around reasoning. The tokens of the rendered reply then
+// differ from the sampled ones, although the values are the same.
+import { isDeepStrictEqual } from 'node:util';
+import { LRUCache } from 'lru-cache';
+import type { Model } from '../native/model.js';
+import type { ChatMessage } from '../prompt/messages.js';
+import type {
+  Prompt,
+  Renderer,
+  ReplyOptions,
+  TemplateSource,
+  TextOptions,
+  TokenizedPrompt,
+} from '../prompt/renderer.js';
+import { commonPrefixLength, TokenHash } from '../tokens.js';
+import { type Conversation, type KnownReply, TurnMatcher } from './rendered-turn.js';
+import type { ReplyValues } from './reply-reader.js';
+import { readSampledReply, type SampledReply } from './sampled-reply.js';
+
+/** Maximum size of all kept replies, in bytes of an estimate: about 2,000 replies of 1,000 tokens. */
+const MAX_BYTES = 32 * 1024 ** 2;
+
+/** Maximum number of replies to one prompt. */
+const MAX_SAMPLES = 8;
+
+/** The end of a generation, as {@link ConversationPrompt.remember} needs it. */
+export interface GeneratedReply extends Pick<SampledReply, 'tokens' | 'isWhole'> {
+  values: ReplyValues;
+  /** As in `ReplyReader`. */
+  isStructured: boolean;
+}
+
+/** A prompt in which earlier replies have the tokens that were sampled. */
+export interface ConversationPrompt extends Prompt {
+  /** The key group of the replies that may be in the prompt; undefined if all replies are as rendered. */
+  group: string | undefined;
+  /** Keeps a reply to this prompt, so that later prompts contain its tokens. */
+  remember: (reply: GeneratedReply) => void;
+}
+
+/** The sampled replies of an agent. */
+export class SampledReplies {
+  readonly #model: Model;
+  readonly #renderer: Renderer;
+  readonly #matcher: TurnMatcher;
+  /** Replies by their group and the hash of their prompts' beginnings; the preferred ones first. */
+  readonly #known = new LRUCache<string, KnownReply[]>({ maxSize: MAX_BYTES, sizeCalculation: sizeOf });
+
+  constructor(model: Model, renderer: Renderer) {
+    this.#model = model;
+    this.#renderer = renderer;
+    this.#matcher = new TurnMatcher(model, renderer);
+  }
+
+  /**
+   * Renders the prompt of a conversation, and puts the sampled tokens into it.
+   *
+   * @param group the key group of the conversation: replies of other groups are not used. If undefined, replies are
+   *   neither kept nor used.
+   * @throws HeadstartError as {@link Renderer.prompt}.
+   */
+  async prompt(
+    group: string | undefined,
+    source: TemplateSource,
+    messages: readonly ChatMessage[],
+    options: ReplyOptions = {},
+  ): Promise<ConversationPrompt> {
+    const rendered = await this.#renderer.prompt(source, messages, options);
+    const prompt = await this.#withReplies(group, { source, messages }, rendered);
+    const remember = (reply: GeneratedReply) => group && this.#remember(group, prompt, options, reply);
+    return { ...prompt, group, remember };
+  }
+
+  /**
+   * Like {@link prompt}, without the format of the reply.
+   *
+   * @throws HeadstartError as {@link Renderer.tokens}.
+   */
+  async tokens(
+    group: string | undefined,
+    source: TemplateSource,
+    messages: readonly ChatMessage[],
+    options: TextOptions = {},
+  ): Promise<TokenizedPrompt> {
+    const rendered = await this.#renderer.tokens(source, messages, options);
+    return this.#withReplies(group, { source, messages }, rendered);
+  }
+
+  /**
+   * The replies that are in a list of tokens, which need not contain the end of the last one.
+   *
+   * @param group the key group of the tokens
+   */
+  recordsFor(group: string, tokens: Int32Array): SampledReply[] {
+    const records: SampledReply[] = [];
+    const hash = new TokenHash();
+    for (let at = 0; at < tokens.length; ) {
+      const token = tokens[at++] as number;
+      hash.push(token);
+      const rest = tokens.subarray(at);
+      const inside = this.#after(group, hash, at, token).filter(({ reply }) => isAtStart(reply, rest));
+      records.push(...inside.map(({ reply }) => reply));
+    }
+    return records;
+  }
+
+  /**
+   * Adds the result of {@link recordsFor} after it was saved. Ignores records that are damaged.
+   *
+   * @param group the key group of the tokens
+   */
+  addRecords(group: string, records: readonly unknown[]): void {
+    const { size } = this.#model.info.vocabulary;
+    for (const record of [...records].reverse()) {
+      const reply = readSampledReply(record);
+      if (reply !== undefined && [...reply.opening, ...reply.tokens].every((token) => token < size)) {
+        this.#add(group, { reply, isContinued: true });
+      }
+    }
+  }
+
+  /** @internal All replies, with their groups. */
+  all(): { group: string; replies: SampledReply[] }[] {
+    return [...this.#known].map(([key, known]) => ({
+      group: key.slice(0, key.lastIndexOf(' ')),
+      replies: known.map(({ reply }) => reply),
+    }));
+  }
+
+  /** Replaces the turns of a rendered prompt that are known replies. */
+  async #withReplies<Rendered extends TokenizedPrompt>(
+    group: string | undefined,
+    conversation: Conversation,
+    prompt: Rendered,
+  ): Promise<Rendered> {
+    if (group === undefined || this.#known.size === 0) {
+      return prompt;
+    }
+    const rendered = prompt.tokens;
+    const parts: Iterable<number>[] = [];
+    const hash = new TokenHash();
+    let copied = 0;
+    let length = 0;
+    for (let at = 0; at < rendered.length; ) {
+      const token = rendered[at++] as number;
+      hash.push(token);
+      length++;
+      const replies = this.#after(group, hash, length, token);
+      const match = replies.length === 0 ? undefined : await this.#matcher.find(rendered, at, replies, conversation);
+      if (match !== undefined) {
+        match.known.isContinued = true;
+        const tokens = [...match.tokens];
+        hash.add(tokens);
+        length += tokens.length;
+        parts.push(rendered.subarray(copied, at), tokens);
+        at = match.end;
+        copied = at;
+      }
+    }
+    if (copied === 0) {
+      return prompt;
+    }
+    const tokens = joined([...parts, rendered.subarray(copied)], length);
+    return { ...prompt, tokens, text: await this.#textOf(tokens) };
+  }
+
+  async #textOf(tokens: Int32Array): Promise<string> {
+    const { bos, addsBos } = this.#model.info.vocabulary;
+    const written = addsBos && tokens[0] === bos ? tokens.subarray(1) : tokens;
+    return new TextDecoder().decode(await this.#model.detokenize(written, { special: true }));
+  }
+
+  /** The replies to prompts that have `length` tokens with this hash, the last one `token`, in front of the opening. */
+  #after(group: string, hash: TokenHash, length: number, token: number): readonly KnownReply[] {
+    if (!this.#model.controlTokens().has(token)) {
+      return NONE;
+    }
+    const known = this.#known.get(keyOf(group, hash.value)) ?? NONE;
+    const replies = known.filter(({ reply }) => reply.after.tokens === length);
+    return replies.sort((a, b) => Number(b.isContinued) - Number(a.isContinued));
+  }
+
+  #remember(group: string, prompt: Prompt, options: ReplyOptions, reply: GeneratedReply): void {
+    const { tokens, isWhole, values, isStructured } = reply;
+    const { toolChoice = 'auto', parallelToolCalls = false, reasoning = true } = options;
+    const length = this.#lastControlToken(prompt.tokens) + 1;
+    if (length === 0 || tokens.length === 0 || this.#hasForeignControlToken(tokens, prompt)) {
+      return;
+    }
+    const hash = new TokenHash();
+    hash.add(prompt.tokens.subarray(0, length));
+    const sampled: SampledReply = {
+      after: { tokens: length, hash: hash.value },
+      opening: [...prompt.tokens.subarray(length)],
+      tokens: [...tokens],
+      isWhole,
+      values,
+      format: { toolChoice, parallelToolCalls, reasoning, isStructured },
+    };
+    this.#add(group, { reply: sampled, isContinued: false });
+  }
+
+  /** The position of the newest control token. Runs of white space do not count: text may merge with them. */
+  #lastControlToken(tokens: Int32Array): number {
+    const controlTokens = this.#model.controlTokens();
+    const decoder = new TextDecoder();
+    const isControl = (token: number) =>
+      controlTokens.has(token) && decoder.decode(this.#model.tokenToBytes(token, { special: true })).trim() !== '';
+    return tokens.findLastIndex(isControl);
+  }
+
+  /** Whether the model wrote a control token that does not belong to replies of this format. Prompts must not have it. */
+  #hasForeignControlToken(tokens: readonly number[], { format }: Prompt): boolean {
+    const preserved = this.#renderer.preservedTokens(format);
+    const controlTokens = this.#model.controlTokens();
+    return tokens.some((token) => controlTokens.has(token) && !preserved.has(token) && this.#model.isControl(token));
+  }
+
+  /** Puts a reply in front of others to the same prompt. */
+  #add(group: string, known: KnownReply): void {
+    const key = keyOf(group, known.reply.after.hash);
+    const earlier = this.#known.get(key) ?? [];
+    const equal = earlier.find(({ reply }) => isDeepStrictEqual(reply, known.reply));
+    const newest = equal ?? known;
+    this.#known.set(key, [newest, ...earlier.filter((each) => each !== newest)].slice(0, MAX_SAMPLES));
+  }
+}
+
+const NONE: KnownReply[] = [];
+
+function keyOf(group: string, hash: number): string {
+  return `${group} ${hash}`;
+}
+
+/** Whether the tokens begin with the reply, or end inside it. */
+function isAtStart({ opening, tokens }: SampledReply, rest: Int32Array): boolean {
+  const reply = [...opening, ...tokens];
+  const shared = commonPrefixLength(reply, rest);
+  return shared > opening.length && (shared === reply.length || shared === rest.length);
+}
+
+/** The approximate size in bytes. */
+function sizeOf(known: readonly KnownReply[]): number {
+  return known.reduce((total, { reply: { opening, tokens, values } }) => {
+    const { text, reasoning, toolCalls } = values;
+    const calls = toolCalls.reduce((sum, call) => sum + call.name.length + call.arguments.length + 64, 0);
+    // The list `compared` of a known reply has about as many tokens as the reply.
+    return total + 512 + 12 * (opening.length + tokens.length) + 2 * (text.length + reasoning.length + calls);
+  }, 0);
+}
+
+function joined(parts: readonly Iterable<number>[], length: number): Int32Array {
+  const all = new Int32Array(length);
+  let at = 0;
+  for (const part of parts) {
+    for (const token of part) {
+      all[at++] = token;
+    }
+  }
+  return all;
+}
