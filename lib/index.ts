@@ -21,7 +21,7 @@ export type { CacheHint } from './chat/cache-hints.js';
 export type { ChatRequest } from './chat/chat.js';
 export type { ChatModel } from './chat/chat-model.js';
 export type { Completion, CompletionOptions } from './chat/completion.js';
-export type { MessageInput } from './chat/message-input.js';
+export type { MessageInput, RequestMessage } from './chat/message-input.js';
 export type { SendOptions } from './chat/send-options.js';
 export { type DiagnosticsEvents, subscribeDiagnostics } from './diagnostics/events.js';
 export { type ErrorCode, HeadstartError } from './errors.js';
@@ -42,6 +42,7 @@ export type { ModelSource } from './model/source.js';
 export type {
   AssistantMessage,
   ChatMessage,
+  SystemMessage,
   ToolCall,
   ToolMessage,
   UserMessage,

@@ -33,6 +33,7 @@ export { pendingCalls, readHistory, readTurn, type TurnInput } from './chat/conv
 export { ConversationSequence } from './chat/conversation-sequence.js';
 export type { ConversationMessage } from './chat/message-input.js';
 export { type GenerationOptions, resolveToolOptions, SEND_OPTIONS } from './chat/send-options.js';
+export { readTolerantly } from './chat/tolerant-history.js';
 export { type DecodeEvent, type PrefillEvent, publish } from './diagnostics/events.js';
 export { startTelemetry } from './diagnostics/telemetry.js';
 export { type BatchLimits, BatchWriter, fitBatch, planBatch } from './engine/batch.js';
@@ -94,6 +95,7 @@ export {
 } from './prompt/renderer.js';
 export { schemaForms } from './prompt/schema-forms.js';
 export { type PromptSpans, type Span, SpanFinder } from './prompt/span-finder.js';
+export { hasFalseMark, withoutFalseMarks, withSystemNotes } from './prompt/system-notes.js';
 export { type Boundary, findBoundary, findBoundaryWithHint } from './prompt/template-boundary.js';
 export { Templates } from './prompt/templates.js';
 export { stableToolOrder } from './prompt/tool-order.js';

@@ -29,6 +29,7 @@ export type { CompletionPart } from '../../lib/chat/completion.js';
 export type { TurnInput } from '../../lib/chat/conversation.js';
 export type { PromptComparison, RequestExplanation } from '../../lib/chat/explain.js';
 export type {
+  ContentPart,
   ConversationMessage,
   MessageText,
   OpenAiAssistantMessage,
@@ -36,6 +37,7 @@ export type {
   OpenAiToolMessage,
   SystemMessageInput,
   TextPart,
+  TolerantMessage,
 } from '../../lib/chat/message-input.js';
 export type { GenerationOptions, ToolOptions } from '../../lib/chat/send-options.js';
 export type {

@@ -6,8 +6,8 @@ import type { ReplyOptions, TemplateSource } from '../prompt/renderer.js';
 import type { Boundary } from '../prompt/template-boundary.js';
 import type { ChatRequest } from './chat.js';
 import type { ChatHost } from './chat-host.js';
-import { readConversation } from './conversation.js';
-import { isSystemMessage } from './message-input.js';
+import { isSystemMessage } from './message-reader.js';
+import { readTolerantly } from './tolerant-history.js';
 import type { TurnHints } from './turn.js';
 
 export const MAX_CACHE_HINTS = 8;
@@ -84,7 +84,8 @@ class RequestHints implements TurnHints {
     this.#source = source;
     const { cacheHints, messages, tools = host.defaults.tools.definitions } = request;
     this.#toolNames = tools.map(({ name }) => name);
-    const isOfSystem = ({ system, message }: CacheHint) => system || (message === 0 && isSystemMessage(messages[0]));
+    const isOfSystem = ({ system, message = -1 }: CacheHint) =>
+      system || (message >= 0 && messages.slice(0, message + 1).every(isSystemMessage));
     this.#ofTemplate = cacheHints.filter((hint) =>
       hint.tool === undefined ? isOfSystem(hint) && source.systemPrompt !== undefined : hint.tool < tools.length,
     );
@@ -132,7 +133,7 @@ class RequestHints implements TurnHints {
     const { messageEnds } = this.#host;
     const places: number[] = [];
     for (const index of this.#messages) {
-      const { messages } = readConversation(this.#request.messages.slice(0, index + 1), undefined);
+      const { messages } = readTolerantly(this.#request.messages.slice(0, index + 1));
       const place = await messageEnds.after(this.#source, messages, prompt, options).catch((error: unknown) => {
         if (HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED')) {
           return 0; // some chat templates refuse a conversation that ends there

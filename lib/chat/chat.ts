@@ -11,12 +11,13 @@ import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
 import { checkTools, type Tool } from '../tools/tool.js';
 import { type CacheHint, checkCacheHints, hintsOf } from './cache-hints.js';
 import { type ChatHost, templateSource } from './chat-host.js';
-import { type Conversation, readConversation } from './conversation.js';
 import { ConversationSequence } from './conversation-sequence.js';
-import { type ConversationMessage, invalidMessage } from './message-input.js';
+import { invalidMessage } from './invalid-message.js';
+import type { RequestMessage } from './message-input.js';
 import type { PromptContents } from './prompt-places.js';
 import { type ReplyLimits, type ReplyOwner, readLimits, runReply } from './reply-run.js';
 import { SEND, type SendOptions } from './send-options.js';
+import { type RequestConversation, readTolerantly } from './tolerant-history.js';
 import { promptOptions, Turn, type TurnRequest } from './turn.js';
 import { TurnLock } from './turn-lock.js';
 import { turnRequest } from './turn-request.js';
@@ -24,10 +25,11 @@ import { turnRequest } from './turn-request.js';
 const CHAT = {
   ...SEND,
   /**
-   * The whole conversation: an optional system message, then the messages up to the user message or the tool results
-   * that the model answers.
+   * The whole conversation. It ends with the message that the model answers: of the user, of the system, or a tool
+   * result. Histories of other APIs are read tolerantly: system messages may stand anywhere, unknown fields are ignored,
+   * and missing results are replaced.
    */
-  messages: value<readonly ConversationMessage[]>(Array.isArray, 'an array of messages'),
+  messages: value<readonly RequestMessage[]>(Array.isArray, 'an array of messages'),
   /**
    * The tools that the model may call. Tools with `execute` run as in a session. Calls of other tools are returned.
    * @default the agent's tools
@@ -53,7 +55,7 @@ export interface ChatRequest<S extends Schema = Schema>
   extends Omit<OptionsOf<typeof CHAT>, 'messages' | 'responseFormat'>,
     Pick<SendOptions<S>, 'responseFormat'> {
   /** The whole conversation: see the option of this name. */
-  messages: readonly ConversationMessage[];
+  messages: readonly RequestMessage[];
 }
 
 export const CHAT_OPTIONS = group(CHAT);
@@ -140,18 +142,18 @@ export async function countPromptTokens(host: ChatHost, request: ChatRequest, si
 export async function firstPrompt(host: ChatHost, request: ChatRequest, limits: ReplyLimits): Promise<FirstPrompt> {
   const { source, turn } = await readRequest(host, request, readChat(request.messages), limits);
   const options = promptOptions(turn, await prepareFormat(turn.responseFormat), 0);
-  const { messages, firstMessage = 0, signal } = turn;
+  const { messages, indices, signal } = turn;
   throwIfAborted(signal);
   const group = host.engine.reproducible ? undefined : host.cache.keyring(request.tenant).group;
   const prompt = await orAborted(host.sampledReplies.tokens(group, source, messages, options), signal);
-  return { prompt, source, messages, firstMessage, options };
+  return { prompt, source, messages, indices, options };
 }
 
 /** @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`. */
 async function readRequest(
   host: ChatHost,
   request: ChatRequest,
-  { systemPrompt, messages }: Conversation,
+  { systemPrompt, messages, indices }: RequestConversation,
   limits: ReplyLimits,
 ): Promise<{ source: TemplateSource; turn: TurnRequest }> {
   const { contextSize, defaults } = host;
@@ -160,15 +162,21 @@ async function readRequest(
   const session = { id: randomUUID(), messages };
   const { sampling } = defaults;
   const turn = turnRequest(request, limits, { messages, source, tools, session, sampling, contextSize });
-  return { source, turn: { ...turn, firstMessage: systemPrompt === undefined ? 0 : 1 } };
+  return { source, turn: { ...turn, indices } };
 }
 
 /** @throws HeadstartError `INVALID_ARGUMENT`. */
-function readChat(input: readonly ConversationMessage[]): Conversation {
-  const conversation = readConversation(input, undefined);
+function readChat(input: readonly RequestMessage[]): RequestConversation {
+  const conversation = readTolerantly(input);
   const last = conversation.messages.at(-1);
-  if (last === undefined || last.role === 'assistant') {
-    throw invalidMessage('Expected `messages` to end with a user message or the results of tool calls');
+  if (last === undefined) {
+    throw invalidMessage('Expected `messages` to have a message of the user, got none');
+  }
+  if (last.role === 'assistant') {
+    throw invalidMessage(
+      'Expected `messages` to end with a message that the model answers, got a reply at the end: leave the reply out, ' +
+        'because the model cannot continue it',
+    );
   }
   return conversation;
 }

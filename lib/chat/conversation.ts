@@ -1,13 +1,10 @@
 import { describe } from '../options.js';
 import type { ChatMessage, ToolCall, ToolMessage } from '../prompt/messages.js';
-import {
-  type ConversationMessage,
-  invalidMessage,
-  isSystemMessage,
-  type MessageInput,
-  readMessage,
-  readSystemMessage,
-} from './message-input.js';
+import { invalidMessage } from './invalid-message.js';
+import type { ConversationMessage, MessageInput } from './message-input.js';
+import { isSystemMessage, MessageReader } from './message-reader.js';
+
+const reader = new MessageReader('strict');
 
 /** The input of a turn: the user's text, or messages that end with a user message or with the result of a tool call. */
 export type TurnInput = string | MessageInput | readonly MessageInput[];
@@ -53,8 +50,8 @@ export function readConversation(
   systemPrompt: string | undefined,
 ): Conversation {
   const [first] = Array.isArray(input) ? input : [];
-  if (!isSystemMessage(first)) {
-    return { systemPrompt, messages: readHistory(input as readonly MessageInput[]) };
+  if (first === undefined || !isSystemMessage(first)) {
+    return { systemPrompt, messages: readHistory(input) };
   }
   if (systemPrompt !== undefined) {
     throw invalidMessage(
@@ -62,8 +59,8 @@ export function readConversation(
         'leave one out',
     );
   }
-  const messages = readHistory(input.slice(1) as readonly MessageInput[], 1);
-  return { systemPrompt: readSystemMessage(first, 'message 0'), messages };
+  const messages = readHistory(input.slice(1), 1);
+  return { systemPrompt: reader.systemText(first, 'message 0'), messages };
 }
 
 /**
@@ -73,7 +70,7 @@ export function readConversation(
  * @param firstIndex the index of the first message, for error messages
  * @throws HeadstartError `INVALID_ARGUMENT`.
  */
-export function readHistory(input: readonly MessageInput[], firstIndex = 0): ChatMessage[] {
+export function readHistory(input: readonly ConversationMessage[], firstIndex = 0): ChatMessage[] {
   const messages = readMessages(input, firstIndex);
   requireResults(messages, true);
   return withToolNames(messages, []);
@@ -98,7 +95,7 @@ export function pendingCalls(messages: readonly ChatMessage[]): readonly ToolCal
 function readMessages(input: unknown, firstIndex = 0): ChatMessage[] {
   return (Array.isArray(input) ? input : [input]).map((message, index) => {
     const where = Array.isArray(input) ? `message ${firstIndex + index}` : 'the message';
-    return Object.freeze(readMessage(message, where));
+    return Object.freeze(reader.message(message, where));
   });
 }
 

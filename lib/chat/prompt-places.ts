@@ -10,8 +10,11 @@ export interface PromptContents {
   prompt: TokenizedPrompt;
   source: TemplateSource;
   messages: readonly ChatMessage[];
-  /** The index of `messages[0]` in the caller's messages, which may begin with a system message. */
-  firstMessage: number;
+  /**
+   * For each of `messages`: its index in the caller's messages, which may also have system messages at the beginning.
+   * @default the same index
+   */
+  indices?: readonly number[] | undefined;
 }
 
 /** How many tokens of text to show. */
@@ -27,21 +30,23 @@ export function placeInPrompt(model: Model, conversation: PromptContents, index:
 /** The names that the caller knows an owner by. */
 export function partOf(
   owner: ContentOwner | 'opening' | undefined,
-  { source, firstMessage }: Pick<PromptContents, 'source' | 'firstMessage'>,
+  { source, indices }: Pick<PromptContents, 'source' | 'indices'>,
 ): Pick<PromptPlace, 'part' | 'message' | 'tool'> {
   if (owner === undefined || owner === 'opening') {
     return owner === undefined ? {} : { part: 'opening' };
   }
   const { part, index } = owner;
   switch (part) {
-    case 'message':
-      return { part, message: firstMessage + index };
+    case 'message': {
+      const message = indices === undefined ? index : indices[index];
+      return { part, ...(message !== undefined && { message }) };
+    }
     case 'tool': {
       const tool = source.tools?.[index]?.name;
       return tool === undefined ? {} : { part, tool };
     }
     case 'system':
-      return firstMessage > 0 ? { part, message: 0 } : { part };
+      return (indices?.[0] ?? 0) > 0 ? { part, message: 0 } : { part };
   }
 }
 

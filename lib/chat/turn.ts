@@ -76,8 +76,8 @@ export interface TurnServices {
 export interface TurnRequest extends ReplyLimits {
   /** The conversation. The messages of this turn are its last messages. */
   messages: readonly ChatMessage[];
-  /** The index of `messages[0]` in the caller's messages. @default 0 */
-  firstMessage?: number;
+  /** The index of each message in the caller's messages. @default the index in `messages` */
+  indices?: readonly number[] | undefined;
   sampling: SamplingOptions;
   toolChoice: ToolChoice;
   /** Whether one reply may have several calls. */
@@ -222,7 +222,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   #reportCache(prompt: Prompt, loaded: LoadedPrompt): CacheReport {
     const { model, source } = this.#services;
     const messages = this.#conversation;
-    const contents = { prompt, source, messages, firstMessage: this.#request.firstMessage ?? 0 };
+    const contents = { prompt, source, messages, indices: this.#request.indices };
     const place = (index: number) => placeInPrompt(model, contents, index);
     return { ...cacheReport(loaded, prompt.tokens.length, place), ms: loaded.ms };
   }

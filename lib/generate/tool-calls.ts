@@ -1,9 +1,6 @@
 import type { ReplyToolCall } from '../native/reply.js';
 import { requireExactIntegers } from '../prompt/exact-json.js';
-import { type ChatMessage, inputFrom, type ToolCall } from '../prompt/messages.js';
-
-/** The form of a call's id. Mistral's chat templates require this form, and all others accept it. */
-const CALL_ID = /^[A-Za-z0-9]{9}$/;
+import { type ChatMessage, inputFrom, PORTABLE_CALL_ID, type ToolCall } from '../prompt/messages.js';
 
 /**
  * Assigns ids to tool calls. Each id is unique in its conversation. An id that the model wrote is used if every chat
@@ -23,7 +20,7 @@ export class CallIds {
   /** @param written the id that the model wrote. Empty if the model wrote no id. */
   next(written: string): string {
     let id = written;
-    while (!CALL_ID.test(id) || this.#taken.has(id)) {
+    while (!PORTABLE_CALL_ID.test(id) || this.#taken.has(id)) {
       id = `call${(this.#count++).toString(36).padStart(5, '0')}`;
     }
     this.#taken.add(id);
@@ -45,7 +42,7 @@ export function toToolCall(toolCallId: string, written: ReplyToolCall): ToolCall
  * Parses arguments. Text that is invalid JSON, or contains an integer that JavaScript would round, stays a string. No
  * tool's schema accepts a string, and the model receives the reason as the result of the call.
  */
-function parseArguments(json: string): unknown {
+export function parseArguments(json: string): unknown {
   try {
     requireExactIntegers(json);
     return inputFrom(json);

@@ -3,6 +3,7 @@
 // replaces the sentinel and is tokenized as plain text.
 import { randomBytes } from 'node:crypto';
 import type { Model } from '../native/model.js';
+import { hasFalseMark } from './system-notes.js';
 
 /** The tags of the Hermes form. A prompt may contain these tags even if the chat template does not. */
 const HERMES_TAGS = '<tools></tools><tool_call></tool_call><tool_response></tool_response>';
@@ -173,9 +174,12 @@ export class ContentGuard {
     const { control, markup, removed } = this.#markup;
     const lookAlikes = isReply ? control : markup;
     const guarded = content.replace(lookAlikes, this.#sentinelFor);
-    return removed !== undefined && withoutTexts(guarded, removed).search(lookAlikes) >= 0
-      ? guarded.replace(removed, this.#sentinelFor)
-      : guarded;
+    if (removed === undefined) {
+      return guarded;
+    }
+    const remaining = withoutTexts(guarded, removed);
+    const becomesMarkup = remaining.search(lookAlikes) >= 0 || (!isReply && hasFalseMark(remaining));
+    return becomesMarkup ? guarded.replace(removed, this.#sentinelFor) : guarded;
   }
 
   /**

@@ -35,7 +35,7 @@ const NO_NAMES: readonly string[] = [];
 
 /** The tools to which a message refers. */
 export function referencesIn(message: ChatMessage): readonly string[] {
-  return message.role === 'assistant' ? NO_NAMES : (message.toolReferences ?? NO_NAMES);
+  return message.role === 'user' || message.role === 'tool' ? (message.toolReferences ?? NO_NAMES) : NO_NAMES;
 }
 
 /** The tools that the beginning of the prompt describes. */

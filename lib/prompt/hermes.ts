@@ -2,7 +2,7 @@
 // and the model calls a tool with <tool_call>{"name": ..., "arguments": {...}}</tool_call>.
 import type { Model, RenderRequest } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
-import { type ChatMessage, toOpenAiTool } from './messages.js';
+import { type AssistantMessage, type ChatMessage, toOpenAiTool } from './messages.js';
 import type { TemplateSource } from './renderer.js';
 
 /**
@@ -103,13 +103,13 @@ export function withCallsAsText(messages: readonly ChatMessage[]): ChatMessage[]
         written.push({ role: 'user', content: results.join('\n') });
         results = [];
       }
-      written.push(withCallText(message));
+      written.push(message.role === 'assistant' ? withCallText(message) : message);
     }
   }
   return results.length > 0 ? [...written, { role: 'user', content: results.join('\n') }] : written;
 }
 
-function withCallText({ content, reasoning, toolCalls = [] }: ChatMessage & { role: 'assistant' }): ChatMessage {
+function withCallText({ content, reasoning, toolCalls = [] }: AssistantMessage): ChatMessage {
   const calls = toolCalls.map(
     ({ toolName, input }) =>
       `<tool_call>\n{"name": ${JSON.stringify(toolName)}, "arguments": ${JSON.stringify(input)}}\n</tool_call>`,

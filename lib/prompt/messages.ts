@@ -55,8 +55,29 @@ export interface ToolMessage {
   toolReferences?: readonly string[];
 }
 
+/**
+ * A system message in the middle of a conversation. Only requests of `AgentServer.chat` have such messages. The system
+ * prompt at the beginning is not a message: see `systemPrompt`.
+ */
+export interface SystemMessage {
+  /** Marks an instruction of the program. */
+  role: 'system';
+  /** The text. If it contains the text of a control token, that part stays plain text. */
+  content: string;
+}
+
 /** A message of a conversation. The system prompt is not a message: see `systemPrompt`. */
-export type ChatMessage = UserMessage | AssistantMessage | ToolMessage;
+export type ChatMessage = UserMessage | AssistantMessage | ToolMessage | SystemMessage;
+
+/** The form of a call's id that every chat template accepts. Mistral's chat templates require this form. */
+export const PORTABLE_CALL_ID = /^[A-Za-z0-9]{9}$/;
+
+/** The calls in a message. */
+export function callsOf(message: ChatMessage): readonly ToolCall[] {
+  return message.role === 'assistant' ? (message.toolCalls ?? NO_CALLS) : NO_CALLS;
+}
+
+const NO_CALLS: readonly ToolCall[] = [];
 
 /** Converts a message to the OpenAI chat format, which `Model.render` expects. */
 export function toOpenAiMessage(message: ChatMessage): object {

@@ -6,10 +6,12 @@ import type { ReplyFormat } from '../native/reply.js';
 import { ChatTemplate } from './chat-template.js';
 import { PlainText, type PromptPiece } from './content-guard.js';
 import { loadedTools, showsDefinitions, toolsInHead } from './deferred-tools.js';
+import { fitHistory, withoutFalseNotes } from './fitted-history.js';
 import { guardMessage, guardSource } from './guarded-content.js';
 import { withCallsAsText, withToolsInSystemPrompt } from './hermes.js';
 import type { ChatMessage } from './messages.js';
 import { ReplyFormats } from './reply-formats.js';
+import { TemplateLimits } from './template-limits.js';
 import { ToolDefinitions } from './tool-definitions.js';
 
 /** A tool as the model sees it. */
@@ -83,6 +85,7 @@ const NO_TOKENS: ReadonlySet<number> = new Set();
 export class Renderer {
   readonly #model: Model;
   readonly #chatTemplate: ChatTemplate;
+  readonly #limits: TemplateLimits;
   readonly #formats: ReplyFormats;
   readonly #plainText: PlainText;
   readonly #definitions: ToolDefinitions;
@@ -91,6 +94,7 @@ export class Renderer {
   constructor(model: Model, override?: string) {
     this.#model = model;
     this.#chatTemplate = new ChatTemplate(model, override);
+    this.#limits = new TemplateLimits(this.#chatTemplate);
     this.#formats = new ReplyFormats(model, this.#chatTemplate);
     this.#plainText = new PlainText(model, this.chatTemplate);
     this.#definitions = new ToolDefinitions(this.#chatTemplate);
@@ -202,9 +206,10 @@ export class Renderer {
     const guard = this.#plainText.guard();
     const guardedSource = guardSource({ systemPrompt, tools: toolsInHead(tools) }, guard);
     const hasGuardedSource = guard.isUsed;
+    const unmistakable = await withoutFalseNotes(this.#limits, messages);
     const written = showsDefinitions(tools, messages)
-      ? await this.#definitions.write(source, messages, guard)
-      : messages.map((message) => guardMessage(message, guard));
+      ? await this.#definitions.write(source, unmistakable, guard)
+      : unmistakable.map((message) => guardMessage(message, guard));
     const rendered = await this.#render(guardedSource, written, describesTools, options);
     return { pieces: guard.split(rendered.prompt), rendered, describesTools, hasGuardedSource };
   }
@@ -216,10 +221,10 @@ export class Renderer {
     { parallelToolCalls, reasoning, addGenerationPrompt, textOnly }: TextOptions,
   ) {
     const { tools = [] } = source;
-    const render = (conversation: readonly ChatMessage[]) =>
+    const render = async (conversation: readonly ChatMessage[]) =>
       this.#chatTemplate.render(
         describesTools ? source : withToolsInSystemPrompt(source),
-        conversation,
+        await fitHistory(this.#limits, conversation),
         describesTools ? tools : [],
         {
           parallelToolCalls,

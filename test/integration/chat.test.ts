@@ -1,8 +1,9 @@
 // `chat` answers a whole conversation with each request. It reuses the tokens that earlier requests have computed.
-import type { AgentServer, ChatMessage, ChatRequest, Reply } from 'llama-headstart';
+import type { AgentServer, ChatMessage, ChatRequest, Reply, RequestMessage } from 'llama-headstart';
 import { subscribeDiagnostics, tool } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type AgentSettings, EXACT, shareReplies, startAgent } from '../helpers/agents.js';
+import { vendoredTemplate } from '../helpers/lamp.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const QUESTIONS = ['My chain broke. What now?', 'What does a new one cost?', 'And the labor?', 'Thank you'];
@@ -83,6 +84,27 @@ describe.each(MEMORIES)('with the %s model, a conversation in separate requests'
     const beside = await converse(other, QUESTIONS, {}, title);
     expect(beside.map(({ text }) => text)).toEqual(alone.map(({ text }) => text));
     expect(computedAgain(beside)).toEqual(computedAgain(alone));
+  });
+});
+
+describe.each([
+  ['shows system messages at their place', 'Qwen-Qwen2.5-7B-Instruct'],
+  ['refuses system messages in the middle', 'google-gemma-2-2b-it'],
+  ['moves system messages to the top', 'deepseek-ai-DeepSeek-V3.1'],
+])('if the chat template %s', (_, file) => {
+  it('a conversation with system messages between its turns prefills only the new messages', async () => {
+    const chatTemplate = vendoredTemplate(file);
+    const agent = await startAgent({ ...EXACT, chatTemplate, contextSize: 4096 });
+    const messages: RequestMessage[] = [];
+    const all: Reply[] = [];
+    for (const [index, question] of QUESTIONS.entries()) {
+      messages.push({ role: 'system', content: `It is ${index + 9} o'clock.` }, user(question));
+      messages.push({ role: 'system', content: `The workshop is ${index % 2 ? 'open' : 'closed'}.` });
+      const reply = await agent.chat({ messages, maxTokens: 12 }).result;
+      messages.push(assistant(reply));
+      all.push(reply);
+    }
+    expect(Math.max(...computedAgain(all))).toBeLessThanOrEqual(12 + MARGIN);
   });
 });
 
@@ -186,22 +208,40 @@ describe('a request', () => {
     expect([reply.text, reply.usage.inputTokens]).toEqual([expected.text, expected.usage.inputTokens]);
   });
 
+  it('accepts system messages anywhere, null content, images, unknown fields, and calls without results', async () => {
+    const agent = await startAgent({ ...EXACT, contextSize: 2048 });
+    const messages: RequestMessage[] = [
+      user('Hello'),
+      { role: 'system', content: 'The date is 3 May.' },
+      { role: 'assistant', content: null, tool_calls: [{ id: 'x', function: { name: 'gone', arguments: '{"a' } }] },
+      user('And?'),
+      { role: 'user', content: [{ type: 'image_url', image_url: { url: 'data:' } }], id: 'msg_1' },
+      { role: 'developer', content: 'Be brief.' },
+    ];
+    const reply = await agent.chat({ messages, maxTokens: 4 }).result;
+    expect(reply.usage.outputTokens).toBe(4);
+    expect((await agent.explain({ messages })).promptTokens).toBe(reply.usage.inputTokens);
+  });
+
+  it('names the message with the first different token by its index in the request', async () => {
+    const agent = await startAgent({ ...EXACT, contextSize: 2048 });
+    const system = (content: string) => ({ role: 'system' as const, content });
+    const ask = (last: string) => {
+      const messages = [system('Be kind.'), system('Be brief.'), user('Hello'), system(' '), user(last)];
+      return agent.chat({ messages, maxTokens: 1 }).result;
+    };
+    await ask('Is the chain broken?');
+    expect((await ask('Does the brake work?')).cache.difference).toMatchObject({ part: 'message', message: 4 });
+  });
+
   it.each<[string, unknown]>([
     ['no messages', { messages: [] }],
     ['no list of messages', {}],
     ['a reply as the last message', { messages: [user('Hello'), { role: 'assistant', content: 'Hi' }] }],
-    ['a system message in the middle', { messages: [user('Hello'), { role: 'system', content: 'Be brief.' }] }],
+    ['only a system message', { messages: [{ role: 'system', content: 'Be brief.' }] }],
+    ['a message of an unknown role', { messages: [{ role: 'robot', content: 'Beep' }, user('Hello')] }],
+    ['a content of the wrong type', { messages: [{ role: 'user', content: 7 }] }],
     ['an unknown option', { messages: [user('Hello')], maxToken: 4 }],
-    [
-      'an unanswered call',
-      {
-        messages: [
-          user('Hello'),
-          { role: 'assistant', content: '', toolCalls: [{ toolCallId: 'a', toolName: 'b', input: {} }] },
-          user('And?'),
-        ],
-      },
-    ],
   ])('with %s fails with INVALID_ARGUMENT, and holds no sequence or cell', async (_, request) => {
     const agent = await startAgent();
     await expect(agent.chat(request as ChatRequest).result).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
