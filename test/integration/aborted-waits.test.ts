@@ -134,7 +134,7 @@ describe('an abort', () => {
     async (name) => {
       const { engine, lease } = await openEngine({ name, batchSize: 2048, microBatchSize: 64 });
       const sequence = await lease();
-      const tokens = someTokens(1500, 1);
+      const tokens = someTokens(800, 1);
       for (const turns of [0, 1, 20]) {
         const controller = new AbortController();
         const decoding = engine.decode({ sequence, tokens, signal: controller.signal });

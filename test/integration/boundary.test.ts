@@ -16,7 +16,7 @@ import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { temporaryDirectory } from '../helpers/agents.js';
 import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
-import { variants } from '../helpers/soak.js';
+import { rounds, variants } from '../helpers/soak.js';
 
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
 const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((name) => name.endsWith('.jinja'));
@@ -104,7 +104,7 @@ describe('a remembered boundary that is wrong', () => {
     const [name = ''] = readdirSync(directory);
     const hint = JSON.parse(readFileSync(join(directory, name), 'utf8'));
     const afterMessage = { ...hint, controlTokens: 0, tokens: (await model.tokenize('assistant\n')).length };
-    for (let round = 0; round < 20; round++) {
+    for (let round = 0; round < rounds(5, 20); round++) {
       templates.forget(source);
       await templates.find(source); // writes the hint again
       writeFileSync(join(directory, name), JSON.stringify(afterMessage));

@@ -10,6 +10,7 @@ import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../he
 import { likelyCalls } from '../helpers/likely-text.js';
 import type { MicroModelName } from '../helpers/models.js';
 import { SYSTEM_PROMPT } from '../helpers/prompts.js';
+import { variants } from '../helpers/soak.js';
 
 const MEMORIES = ['hybrid', 'recurrent', 'sliding-window'] as const;
 const TURNS = ['My chain broke.', 'What does a new one cost?', 'And a brake?', 'Do you have both?', 'Thank you!'];
@@ -87,9 +88,14 @@ describe('a conversation is prefilled again only after its last user message', (
     await converse(await open(QWEN, { name }), TURNS);
   });
 
-  it.each(KINDS)('in three turns with the chat template of %s', async (_, file, name, reasoning) => {
-    await converse(await open(chatTemplate(file), { name }, reasoning), TURNS.slice(0, 3));
-  });
+  // `npm test` runs one chat template with each model, and one without reasoning.
+  const representatives = ['QwQ', 'GLM 4.7', 'a distill of R1', 'Qwen3 without reasoning'];
+  it.each(variants(KINDS, ([title]) => representatives.includes(title)))(
+    'in three turns with the chat template of %s',
+    async (_, file, name, reasoning) => {
+      await converse(await open(chatTemplate(file), { name }, reasoning), TURNS.slice(0, 3));
+    },
+  );
 
   it.each([
     ['that shares the cells of its session', 'resident', {}],

@@ -10,7 +10,7 @@ import { microModel } from '../helpers/models.js';
 import { openLab } from '../helpers/open-lab.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
-import { variants } from '../helpers/soak.js';
+import { rounds, variants } from '../helpers/soak.js';
 
 type ModelName = (typeof MODELS)[number];
 const MODELS = ['dense', 'dense-quantised', 'sliding-window', 'recurrent', 'hybrid'] as const;
@@ -26,7 +26,7 @@ const TEMPLATE = someTokens(300, 1);
 const OTHER_TEMPLATE = someTokens(290, 2);
 const MESSAGE = someTokens(9, 3);
 /** The number of decoding steps. The sliding window moves during these steps. */
-const STEPS = 80;
+const STEPS = rounds(40, 80);
 
 const run = (lab: Lab, options?: StartOptions) => lab.run(TEMPLATE, MESSAGE, STEPS, options);
 
@@ -109,14 +109,14 @@ describe.each(variants(MODELS, (name) => ['dense-quantised', 'sliding-window', '
     const turns = ['Hello', '\n42', 'And now?'];
 
     it('gives the same replies if a template is prefilled, resident, in memory, or on disk', async () => {
-      const expected = await uncachedReplies({ name, tools: TOOLS }, turns);
+      const expected = await uncachedReplies({ name, tools: TOOLS }, turns, 10);
       const directory = await temporaryDirectory();
       const settings = { name, tools: TOOLS, cacheDir: directory, maxResidentTemplates: 1 };
       const sources: StateSource[] = [];
       const startAndCompare = async (agent: AgentServer) => {
         const session = await agent.createSession();
         sources.push(session.report.source);
-        expect(await replies(session, turns), session.report.source).toEqual(expected);
+        expect(await replies(session, turns, 10), session.report.source).toEqual(expected);
         await session.close();
       };
 
@@ -129,7 +129,7 @@ describe.each(variants(MODELS, (name) => ['dense-quantised', 'sliding-window', '
       await startAndCompare(await startAgent(settings));
       expect(sources).toEqual(['prefill', 'resident', 'memory', 'disk']);
 
-      const other = await inOtherProcess('agent', { options: agentOptions(settings), messages: turns });
+      const other = await inOtherProcess('agent', { options: agentOptions(settings), messages: turns, maxTokens: 10 });
       expect(other.report.source).toBe('disk');
       expect(other.texts).toEqual(expected);
     });

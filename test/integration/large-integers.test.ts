@@ -10,6 +10,7 @@ import { replyUnder } from '../helpers/grammar-replies.js';
 import { GrammarWalk } from '../helpers/grammar-walk.js';
 import { microModel } from '../helpers/models.js';
 import { seededRandom } from '../helpers/native.js';
+import { rounds } from '../helpers/soak.js';
 
 const SCHEMA = { type: 'object', properties: { id: { type: 'integer' } }, required: ['id'] };
 const TEMPLATES = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);
@@ -98,7 +99,7 @@ it('the parser of every call format keeps all digits of an integer', async () =>
     });
     const random = seededRandom(3);
     const walk = new GrammarWalk(format.grammar);
-    const texts = Array.from({ length: 8 }, () => replyUnder(walk, format, random));
+    const texts = Array.from({ length: rounds(3, 8) }, () => replyUnder(walk, format, random));
     const replies = texts.map((text) => text.replaceAll(String(large), '123456789012345678901'));
     const read = await Promise.all(
       replies.map((text) => model.parseReply({ rendered: format, text }).catch(() => undefined)),

@@ -10,6 +10,7 @@ import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CHAT_TEMPLATES, writeMarkupVocabulary } from '../helpers/markup-vocabulary.js';
 import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
+import { rounds, variants } from '../helpers/soak.js';
 
 const SOURCE = { systemPrompt: SYSTEM_PROMPT, tools: TOOLS };
 
@@ -141,7 +142,8 @@ async function checkChanges({ renderer, spans, tokens, textOnly }: Found, messag
 describe('with every chat template of llama.cpp', () => {
   const found: PromptSpans[] = [];
 
-  it.each(CHAT_TEMPLATES)(
+  // `npm test` runs every second chat template. message-end.test.ts runs the others.
+  it.each(variants(CHAT_TEMPLATES, (_, index) => index % 2 === 1))(
     'spans have the contents, and a change stays inside its span: %s',
     async (_, chatTemplate) => {
       const each = await find(chatTemplate, CONVERSATION);
@@ -151,14 +153,14 @@ describe('with every chat template of llama.cpp', () => {
     },
   );
 
-  it('nearly all spans are known, and at least 46 chat templates have no unknown span of a message', () => {
+  it('nearly all spans are known, and most chat templates have no unknown span of a message', () => {
     const count = (spans: readonly (Span | undefined)[]) => spans.filter((span) => span !== undefined).length;
-    expect(found.length).toBeGreaterThanOrEqual(70);
-    expect(found.filter(isComplete).length).toBeGreaterThanOrEqual(46);
-    expect(count(found.flatMap(({ messages }) => messages))).toBeGreaterThanOrEqual(407);
-    expect(count(found.flatMap(({ tools }) => tools))).toBeGreaterThanOrEqual(138);
-    expect(count(found.map(({ system }) => system))).toBeGreaterThanOrEqual(70);
-    expect(count(found.map(({ generationPrompt }) => generationPrompt))).toBeGreaterThanOrEqual(63);
+    expect(found.length).toBeGreaterThanOrEqual(rounds(35, 70));
+    expect(found.filter(isComplete).length).toBeGreaterThanOrEqual(rounds(25, 46));
+    expect(count(found.flatMap(({ messages }) => messages))).toBeGreaterThanOrEqual(rounds(206, 407));
+    expect(count(found.flatMap(({ tools }) => tools))).toBeGreaterThanOrEqual(rounds(70, 138));
+    expect(count(found.map(({ system }) => system))).toBeGreaterThanOrEqual(rounds(35, 70));
+    expect(count(found.map(({ generationPrompt }) => generationPrompt))).toBeGreaterThanOrEqual(rounds(32, 63));
   });
 });
 

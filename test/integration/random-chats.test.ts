@@ -79,7 +79,7 @@ describe.each(MEMORIES)('a random program of requests with the %s model', (name)
   it.each(layouts)('gets the logits of cold requests, in the %s layout', async (kvLayout) => {
     const settings: AgentSettings = { name, kvLayout, contextSize: 512, nSeqMax: 3, ...EXACT };
     const agent = await startAgent({ ...settings, maxMemoryBytes: 2 ** 20 });
-    const done = await runProgram(agent, rounds(12, 120), random(MEMORIES.indexOf(name) + 1));
+    const done = await runProgram(agent, rounds(9, 120), random(MEMORIES.indexOf(name) + 1));
     expect(done.length).toBeGreaterThan(8);
     expect(done.some(({ reply }) => reply.usage.cachedInputTokens > 60)).toBe(true);
     const cold = await startAgent({ ...settings, nSeqMax: 1, maxMemoryBytes: 0, maxResidentTemplates: 0 });

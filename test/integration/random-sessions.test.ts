@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, NOTHING_HELD, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { NOT_OBSERVED, type Observe, replay, runProgram, stepsOf } from '../helpers/random-sessions.js';
 import { type Row, withLogits, withRows } from '../helpers/reproducible.js';
-import { variants } from '../helpers/soak.js';
+import { rounds, variants } from '../helpers/soak.js';
 
 // To try other random sessions:
 // LLAMA_HEADSTART_RANDOM_SEED=7 LLAMA_HEADSTART_RANDOM_STEPS=200 npm test -- random-sessions
@@ -16,7 +16,7 @@ const steps = Number(process.env.LLAMA_HEADSTART_RANDOM_STEPS ?? 8);
 setFlagsFromString('--expose-gc');
 const collectGarbage: () => void = runInNewContext('gc');
 
-const PROGRAMS = 4;
+const PROGRAMS = rounds(3, 4);
 
 const SMALL: AgentSettings = {
   contextSize: 768,

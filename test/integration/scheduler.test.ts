@@ -9,7 +9,7 @@ import { generate, leaseMany, openEngine } from '../helpers/open-engine.js';
 
 describe('the scheduler', () => {
   it('decodes eight sequences together, and each generates the same tokens as alone', async () => {
-    const prompts = Array.from({ length: 8 }, (_, index) => someTokens(20 + 60 * index, index + 1));
+    const prompts = Array.from({ length: 8 }, (_, index) => someTokens(20 + 30 * index, index + 1));
     const expected: number[][] = [];
     for (const prompt of prompts) {
       const { engine } = await openEngine();
@@ -55,7 +55,7 @@ describe('the scheduler', () => {
   it('prefills a short prompt within a few decodes although five long prompts came first', async () => {
     const { engine } = await openEngine({ kvCells: 4096 });
     const [sequence, last, ...others] = await leaseMany(engine, 7);
-    const long = others.map((other, index) => engine.prefill(other, someTokens(500, index + 1)));
+    const long = others.map((other, index) => engine.prefill(other, someTokens(300, index + 1)));
     let stream = await engine.decode({ sequence: sequence as Sequence, tokens: someTokens(3, 7) });
     const { decodes } = engine.context.counters();
     let decodesNeeded: number | undefined;
@@ -101,9 +101,9 @@ describe('the scheduler', () => {
     const [first, urgent] = await leaseMany(engine, 2);
     const ended: string[] = [];
     await Promise.all([
-      engine.prefill(first as Sequence, someTokens(500, 1)).then(() => ended.push('first')),
+      engine.prefill(first as Sequence, someTokens(200, 1)).then(() => ended.push('first')),
       engine
-        .decode({ sequence: urgent as Sequence, tokens: someTokens(1000, 2), priority: 1 })
+        .decode({ sequence: urgent as Sequence, tokens: someTokens(400, 2), priority: 1 })
         .then(() => ended.push('urgent')),
     ]);
     expect(ended).toEqual(['urgent', 'first']);

@@ -10,6 +10,7 @@ import { someTokens } from '../helpers/lab.js';
 import { type MicroModelName, microModel } from '../helpers/models.js';
 import { generate, leaseMany } from '../helpers/open-engine.js';
 import { shuffled } from '../helpers/reproducible.js';
+import { variants } from '../helpers/soak.js';
 
 const SEQUENCES = 8;
 
@@ -114,7 +115,7 @@ describe('the self-test', () => {
       await requireEmpty(context);
       const alone = await logitsOf(context, 1);
       const differing: number[] = [];
-      for (let width = 2; width <= SEQUENCES; width++) {
+      for (const width of variants([2, 3, 4, 5, 6, 7, 8], (each) => each % 3 === 2)) {
         if (!sameBits(alone, await logitsOf(context, width))) {
           differing.push(width);
         }

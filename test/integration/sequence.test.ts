@@ -17,13 +17,16 @@ class CellLists {
 
   /** Returns, for each cell of the sequence, the sequences that use the cell. */
   usersOf(sequence: Sequence): Sequence[][] {
-    return this.of(sequence).map((cell) =>
-      [...this.#cells].filter(([, cells]) => cells.includes(cell)).map(([user]) => user),
-    );
+    return this.of(sequence).map((cell) => this.#usersOf(cell));
   }
 
-  get used(): number {
-    return new Set([...this.#cells.values()].flat()).size;
+  /** Returns, for each cell, the sequences that use the cell. */
+  users(): Sequence[][] {
+    return [...new Set([...this.#cells.values()].flat())].map((cell) => this.#usersOf(cell));
+  }
+
+  #usersOf(cell: object): Sequence[] {
+    return [...this.#cells].filter(([, cells]) => cells.includes(cell)).map(([user]) => user);
   }
 }
 
@@ -59,7 +62,7 @@ describe('cells that several sequences share', () => {
     const below = random(seed);
     for (let count = 0; count < 100; count++) {
       await step(engine, sequences, lists, below);
-      expect(engine.usedCells).toBe(lists.used);
+      expect(engine.usedCells).toBe(lists.users().length);
       for (const sequence of sequences) {
         const users = lists.usersOf(sequence);
         expect(sequence.length).toBe(users.length);
@@ -68,9 +71,7 @@ describe('cells that several sequences share', () => {
       }
       const shared = sequences.flatMap((sequence) => [...sequence.sharedInWindow()]);
       const expected = new Map<string, number>();
-      for (const users of new Map(
-        sequences.flatMap((each) => lists.of(each).map((cell, at) => [cell, lists.usersOf(each)[at] as Sequence[]])),
-      ).values()) {
+      for (const users of lists.users()) {
         const name = users
           .map(({ id }) => id)
           .sort()

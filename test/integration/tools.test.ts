@@ -4,6 +4,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { z } from 'zod';
 import { call, lamp, ONE_CALL, openSession, roles, vendoredTemplate } from '../helpers/lamp.js';
 import { testModel } from '../helpers/models.js';
+import { rounds } from '../helpers/soak.js';
 
 describe('a tool', () => {
   it('runs with the arguments of the call, and the model continues with its result', async () => {
@@ -90,7 +91,8 @@ describe('a chat template', () => {
   });
 });
 
-describe.skipIf(testModel() === undefined)('SmolLM2', () => {
+// The test of the example `tools` is similar, so `npm test` leaves this one out.
+describe.skipIf(testModel() === undefined || rounds(0, 1) === 0)('SmolLM2', () => {
   it('calls a required tool and answers with its result', async () => {
     const { AgentServer } = await import('llama-headstart');
     const agent = await AgentServer.initialize({

@@ -304,7 +304,7 @@ describe('a JSON schema', () => {
     ['with a huge minLength', { type: 'string', minLength: 1e9 }],
     ['with an empty enum', { enum: [] }],
     ['with an invalid pattern', { type: 'string', pattern: '^(a$' }],
-    ['with nested lists of types', types(20)],
+    ['with nested lists of types', types(11)],
     [
       'with thousands of properties',
       { properties: Object.fromEntries(Array.from({ length: 5000 }, (_, i) => [`p${i}`, {}])) },

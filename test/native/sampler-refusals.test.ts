@@ -5,6 +5,7 @@ import { runChild } from '../helpers/children.js';
 import { microModel } from '../helpers/models.js';
 import { batchOf, codeOf, seededRandom } from '../helpers/native.js';
 import { Bench } from '../helpers/sampling.js';
+import { rounds } from '../helpers/soak.js';
 
 let bench: Bench;
 
@@ -99,10 +100,10 @@ describe('a sampler is created for', () => {
   });
 });
 
-test('500 random sets of right and wrong options give tokens or error codes', async () => {
+test('random sets of right and wrong options give tokens or error codes', async () => {
   const random = seededRandom(2024);
   const codes = new Map<string, number>();
-  for (let round = 0; round < 500; round++) {
+  for (let round = 0; round < rounds(250, 2000); round++) {
     const options = randomOptions(random);
     let made = false;
     const code = await codeOf(async () => {

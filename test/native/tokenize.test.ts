@@ -135,7 +135,7 @@ describe('very long text', () => {
           'a megabyte of spaces': 'TEXT_UNBREAKABLE',
           'letters up to the limit': 'tokens',
           'spaces up to the limit': 'tokens',
-          'a megabyte of words': 'tokens',
+          'words beyond the limit': 'tokens',
         })),
       );
     }

@@ -9,7 +9,7 @@ const TEXTS = {
   'a megabyte of spaces': ' '.repeat(MEGABYTE),
   'letters up to the limit': 'a'.repeat(LIMIT),
   'spaces up to the limit': ' '.repeat(LIMIT),
-  'a megabyte of words': 'word '.repeat(MEGABYTE / 5),
+  'words beyond the limit': 'word '.repeat(LIMIT / 4),
 };
 
 async function outcomeOf(model, text) {
