@@ -31,8 +31,8 @@ export interface LoadedPrefix {
   cachedTokens: number;
   /** How many tokens the prompt shares with the nearest stored prefix. */
   nearestTokens: number;
-  /** Whether the nearest stored prefix has more tokens than the shared ones. */
-  nearestContinues: boolean;
+  /** Whether the nearest stored prefix has more tokens than the shared ones. Undefined if it is in a file. */
+  nearestContinues: boolean | undefined;
   limit?: ReuseLimit | undefined;
   /** Why the template is not in the cache: the reason in its start report. */
   templateReason?: string | undefined;
@@ -51,9 +51,9 @@ export function templatePrefix({ source, cache, cachedTokens, reason }: StartRep
 /** @param nearest undefined if nothing is stored */
 export function loadedPrefix(loaded: LoadedSource, nearest: NearestPrefix | undefined): LoadedPrefix {
   const shared = nearest?.shared ?? 0;
-  // A template on disk is not among the stored prefixes in memory.
   const nearestTokens = Math.max(shared, loaded.cachedTokens);
-  const nearestContinues = shared === nearestTokens && shared < (nearest?.tokens.length ?? 0);
+  const isInFile = shared < loaded.cachedTokens;
+  const nearestContinues = isInFile ? undefined : shared < (nearest?.tokens.length ?? 0);
   return { ...loaded, nearestTokens, nearestContinues };
 }
 
@@ -71,8 +71,7 @@ export function whyNotMore(prefix: LoadedPrefix, promptTokens: number): string |
   if (nearestTokens === 0) {
     clauses.push('no stored prefix shares a token with the prompt');
   } else if (nearestTokens < promptTokens) {
-    const end = nearestContinues ? 'differs at' : 'ends in front of';
-    clauses.push(`the nearest stored prefix ${end} token ${nearestTokens} of the prompt`);
+    clauses.push(`the nearest stored prefix ${endOf(nearestContinues)} token ${nearestTokens} of the prompt`);
   }
   if (limit !== undefined && cachedTokens < Math.min(nearestTokens, promptTokens - 1)) {
     clauses.push(`${nearestTokens - cachedTokens} shared tokens were not reused: ${LIMITS[limit]}`);
@@ -81,6 +80,10 @@ export function whyNotMore(prefix: LoadedPrefix, promptTokens: number): string |
     clauses.push(`the template was not cached: ${templateReason}`);
   }
   return clauses.join('; ');
+}
+
+function endOf(continues: boolean | undefined): string {
+  return continues === undefined ? 'ends or differs at' : continues ? 'differs at' : 'ends in front of';
 }
 
 const LIMITS: Readonly<Record<ReuseLimit, string>> = {

@@ -17,7 +17,7 @@ export interface RequestExplanation extends Omit<CacheReport, 'ms' | 'difference
   difference?: PromptPlace & {
     /** The text in front of the difference. The prompt and the nearest stored prefix share this text. */
     before: string;
-    /** The text of the nearest stored prefix at the difference. Empty if the prefix ends there. */
+    /** The text of the nearest stored prefix at the difference. Empty if the prefix ends there or is in a file. */
     storedText: string;
   };
 }
@@ -109,6 +109,10 @@ async function withPart(
   const { prompt, source, messages, options } = contents;
   if (place.part !== undefined || place.index >= prompt.tokens.length) {
     return place;
+  }
+  const rendered = await renderer.tokens(source, messages, options);
+  if (commonPrefixLength(rendered.tokens, prompt.tokens) <= place.index) {
+    return place; // sampled replies in front of this token have other tokens than their text
   }
   const spans = await new SpanFinder(model, renderer).find(source, messages, options);
   const parts = { system: [spans.system], tool: spans.tools, message: spans.messages };

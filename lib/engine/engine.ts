@@ -125,7 +125,7 @@ export class Engine {
         onIdle();
         this.saver?.onIdle();
       },
-      onEvict: (sequence, isTakenOver) => this.#swapOut(sequence, isTakenOver),
+      onEvict: (sequence) => this.#swapOut(sequence),
       maxQueueSize: options.maxQueueSize,
     });
     this.residents = new SequencePool(ids.slice(sessionCount), { onIdle, firstAge: RESIDENT_AGE });
@@ -311,8 +311,8 @@ export class Engine {
   }
 
   /** Keeps the contents of a sequence that is about to be evicted, if restoring them later is worthwhile. */
-  #swapOut(sequence: Sequence, isTakenOver: boolean): void {
-    const save = this.saver?.onEvict(sequence, isTakenOver);
+  #swapOut(sequence: Sequence): void {
+    const save = this.saver?.onEvict(sequence);
     if (sequence.isAbandoned) {
       this.states.dropPartial(sequence); // no other sequence can use partial checkpoints
     }

@@ -73,7 +73,7 @@ export class SampledReplies {
   }
 
   /**
-   * Like {@link prompt}, without the format of the reply.
+   * Like {@link prompt}, without the format of the reply. Does not count as a use of the replies.
    *
    * @throws HeadstartError as {@link Renderer.tokens}.
    */
@@ -84,7 +84,7 @@ export class SampledReplies {
     options: TextOptions = {},
   ): Promise<TokenizedPrompt> {
     const rendered = await this.#renderer.tokens(source, messages, options);
-    return this.#withReplies(group, { source, messages }, rendered);
+    return this.#withReplies(group, { source, messages }, rendered, false);
   }
 
   /**
@@ -128,11 +128,16 @@ export class SampledReplies {
     }));
   }
 
-  /** Replaces the turns of a rendered prompt that are known replies. */
+  /**
+   * Replaces the turns of a rendered prompt that are known replies.
+   *
+   * @param isUse whether this counts as a use of the replies
+   */
   async #withReplies<Rendered extends TokenizedPrompt>(
     group: string | undefined,
     conversation: Conversation,
     prompt: Rendered,
+    isUse = true,
   ): Promise<Rendered> {
     if (group === undefined || this.#known.size === 0) {
       return prompt;
@@ -146,10 +151,10 @@ export class SampledReplies {
       const token = rendered[at++] as number;
       hash.push(token);
       length++;
-      const replies = this.#after(group, hash, length, token);
+      const replies = this.#after(group, hash, length, token, isUse);
       const match = replies.length === 0 ? undefined : await this.#matcher.find(rendered, at, replies, conversation);
       if (match !== undefined) {
-        match.known.isContinued = true;
+        match.known.isContinued ||= isUse;
         const tokens = [...match.tokens];
         hash.add(tokens);
         length += tokens.length;
@@ -172,11 +177,12 @@ export class SampledReplies {
   }
 
   /** The replies to prompts that have `length` tokens with this hash, the last one `token`, in front of the opening. */
-  #after(group: string, hash: TokenHash, length: number, token: number): readonly KnownReply[] {
+  #after(group: string, hash: TokenHash, length: number, token: number, isUse = true): readonly KnownReply[] {
     if (!this.#model.controlTokens().has(token)) {
       return NONE;
     }
-    const known = this.#known.get(keyOf(group, hash.value)) ?? NONE;
+    const key = keyOf(group, hash.value);
+    const known = (isUse ? this.#known.get(key) : this.#known.peek(key)) ?? NONE;
     const replies = known.filter(({ reply }) => reply.after.tokens === length);
     return replies.sort((a, b) => Number(b.isContinued) - Number(a.isContinued));
   }

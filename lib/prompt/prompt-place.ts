@@ -58,7 +58,7 @@ function ownerAt(
   const next = located.findIndex((content) => content.start >= end);
   const [before, after] = next === -1 ? [located.at(-1), undefined] : [located[next - 1], located[next]];
   if (before === undefined) {
-    return after !== undefined && isFirst(after.owner) ? after.owner : undefined;
+    return after?.owner.index === 0 ? after.owner : undefined;
   }
   if (start < before.end || isSame(before.owner, after?.owner)) {
     return before.owner;
@@ -67,7 +67,15 @@ function ownerAt(
   if (start < before.end + endIn(gap, before.owner)) {
     return before.owner;
   }
-  return after !== undefined && follows(before.owner, after.owner) ? after.owner : undefined;
+  return after && ownerBetween(before.owner, after.owner);
+}
+
+/** The owner of the markup between two contents, without the markup that ends the first of them. */
+function ownerBetween(before: ContentOwner, after: ContentOwner): ContentOwner | undefined {
+  const skipped = before.part === after.part ? after.index - before.index - 1 : after.index;
+  // If there is one message without a content between them, most of the markup is its own.
+  const index = skipped === 1 ? after.index - 1 : after.index;
+  return skipped <= 1 ? { ...after, index } : undefined;
 }
 
 /**
@@ -80,15 +88,6 @@ function endIn(gap: string, { part }: ContentOwner): number {
 
 function isSame(a: ContentOwner, b: ContentOwner | undefined): boolean {
   return a.part === b?.part && a.index === b.index;
-}
-
-/** Whether no content is between these two. */
-function follows(a: ContentOwner, b: ContentOwner): boolean {
-  return a.part === b.part ? b.index === a.index + 1 : isFirst(b);
-}
-
-function isFirst({ index }: ContentOwner): boolean {
-  return index === 0;
 }
 
 /**

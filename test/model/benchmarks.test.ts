@@ -44,3 +44,34 @@ it('bench:throughput --json prints a row for each number of sequences', async ()
     expect(ratio).toBeCloseTo(ours / llama, 6);
   }
 });
+it('bench:stateless --json prints an object for each model', async () => {
+  const model = microModel('hybrid');
+  const sizes = { rounds: 1, turns: 2, tokens: 2, agents: 2, head: 60 };
+  const args = [
+    '--json',
+    '--model',
+    model,
+    ...Object.entries(sizes).flatMap(([name, value]) => [`--${name}`, `${value}`]),
+  ];
+  const { code, stdout, stderr } = await runChild('../bench/stateless.mjs', args);
+  expect(code, stderr).toBe(0);
+  const number = expect.any(Number);
+  const turn = {
+    inputTokens: number,
+    outputTokens: 2,
+    cachedTokens: number,
+    prefilledTokens: number,
+    firstTokenMs: number,
+  };
+  expect(JSON.parse(stdout)).toEqual([
+    {
+      model: basename(model),
+      memory: 'hybrid',
+      turns: [turn, turn],
+      session: [turn, turn],
+      restart: { inputTokens: number, cachedTokens: number, firstTokenMs: number },
+      sideCalls: { turns: [turn, turn] },
+      agents: { count: 2, headTokens: number, prefilledTokens: number, firstTokenMs: [number, number] },
+    },
+  ]);
+});
