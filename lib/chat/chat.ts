@@ -18,9 +18,9 @@ import type { PromptContents } from './prompt-places.js';
 import { type ReplyLimits, type ReplyOwner, readLimits, runReply } from './reply-run.js';
 import { SEND, type SendOptions } from './send-options.js';
 import { type RequestConversation, readTolerantly } from './tolerant-history.js';
-import { promptOptions, Turn, type TurnRequest } from './turn.js';
+import { Turn } from './turn.js';
 import { TurnLock } from './turn-lock.js';
-import { turnRequest } from './turn-request.js';
+import { promptOptions, type TurnRequest, turnRequest } from './turn-request.js';
 
 const CHAT = {
   ...SEND,

@@ -46,7 +46,7 @@ export function readLimits(
 export interface PreparedReply<Part, Result> {
   readonly lock: TurnLock;
   /** Identifies a turn in published events. Completions publish no events. */
-  readonly turn?: { turnId: string; sessionId: string; model: string };
+  readonly identity?: { turnId: string; sessionId: string; model: string };
   /** Generates the reply. Call it while `lock` is held. */
   run(): Promise<StreamEnd<Part, Result>>;
 }
@@ -111,14 +111,14 @@ interface Outcome {
 }
 
 /** Publishes the start of a turn. @returns a function that publishes its end */
-function publishStart({ turn }: Pick<PreparedReply<unknown, unknown>, 'turn'>) {
-  if (turn === undefined) {
+function publishStart({ identity }: Pick<PreparedReply<unknown, unknown>, 'identity'>) {
+  if (identity === undefined) {
     return undefined;
   }
   const startedAt = performance.now();
-  publish('turn', { event: 'start', ...turn });
+  publish('turn', { event: 'start', ...identity });
   return (outcome: Outcome | { error: unknown }) => {
-    const { turnId, sessionId } = turn;
+    const { turnId, sessionId } = identity;
     const how = 'error' in outcome ? outcome : { finishReason: outcome.finishReason, usage: outcome.usage };
     publish('turn', { event: 'end', turnId, sessionId, ms: performance.now() - startedAt, ...how });
   };

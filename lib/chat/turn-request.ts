@@ -2,15 +2,32 @@
 import { randomUUID } from 'node:crypto';
 import { eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
+import type { PreparedFormat, ResponseFormat } from '../generate/response-format.js';
 import { mergeSampling } from '../generate/sampling.js';
 import { loadedTools } from '../prompt/deferred-tools.js';
 import type { ChatMessage } from '../prompt/messages.js';
-import type { TemplateSource } from '../prompt/renderer.js';
+import type { ReplyOptions, TemplateSource } from '../prompt/renderer.js';
 import type { SamplingOptions } from '../sampling-options.js';
-import { requireToolChoice, type ToolSession, type ToolSet } from '../tools/tool.js';
+import type { ToolRun } from '../tools/run-calls.js';
+import { requireToolChoice, type ToolChoice, type ToolSession, type ToolSet } from '../tools/tool.js';
 import type { ReplyLimits } from './reply-run.js';
 import { resolveToolOptions, type SendOptions, type ToolOptions } from './send-options.js';
-import type { TurnRequest } from './turn.js';
+
+/** A turn with merged and checked options. */
+export interface TurnRequest extends ReplyLimits {
+  /** The conversation. The messages of this turn are its last messages. */
+  messages: readonly ChatMessage[];
+  /** The index of each message in the caller's messages. @default the index in `messages` */
+  indices?: readonly number[] | undefined;
+  sampling: SamplingOptions;
+  toolChoice: ToolChoice;
+  /** Whether one reply may have several calls. */
+  parallelToolCalls: boolean;
+  maxSteps: number;
+  toolRun: ToolRun;
+  responseFormat: ResponseFormat | undefined;
+  reasoning: boolean;
+}
 
 /** The conversation of a turn, and what its session or agent sets. */
 interface TurnSetting {
@@ -64,4 +81,22 @@ function requireOneGoal({ responseFormat, toolChoice = 'auto' }: SendOptions): v
         'and then one for the JSON.',
     );
   }
+}
+
+/**
+ * The options of a step's prompt. A call is required only in the first reply. If every reply required a call, the turn
+ * would never end.
+ */
+export function promptOptions(
+  { reasoning, toolChoice, parallelToolCalls }: TurnRequest,
+  format: PreparedFormat | undefined,
+  index: number,
+): ReplyOptions {
+  const choice = index === 0 || toolChoice === 'none' ? toolChoice : 'auto';
+  return {
+    toolChoice: format === undefined ? choice : 'none',
+    parallelToolCalls,
+    reasoning,
+    jsonSchema: format?.grammarSchema,
+  };
 }

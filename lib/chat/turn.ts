@@ -4,31 +4,25 @@ import { HeadstartError } from '../errors.js';
 import type { CheckpointPlace, LoadedPrompt } from '../generate/generation.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import type { StreamEnd } from '../generate/reply-stream.js';
-import {
-  asMessages,
-  type PreparedFormat,
-  prepareFormat,
-  type Rejected,
-  type ResponseFormat,
-} from '../generate/response-format.js';
+import { type PreparedFormat, prepareFormat } from '../generate/response-format.js';
 import type { ConversationPrompt, SampledReplies } from '../generate/sampled-replies.js';
 import type { CompactionReport, FinishPart, Reply, StreamPart, ToolResult } from '../generate/stream-parts.js';
-import { CallIds } from '../generate/tool-calls.js';
 import type { FinishedCall } from '../generate/tool-input.js';
 import type { Model } from '../native/model.js';
 import type { MessageEnds } from '../prompt/message-end.js';
-import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage } from '../prompt/messages.js';
+import type { ChatMessage, ToolCall } from '../prompt/messages.js';
 import type { Prompt, Renderer, ReplyOptions, TemplateSource } from '../prompt/renderer.js';
 import type { SamplingOptions } from '../sampling-options.js';
-import { runCalls, type ToolOutcome, type ToolRun } from '../tools/run-calls.js';
-import type { ToolChoice } from '../tools/tool.js';
+import { runCalls, type ToolOutcome } from '../tools/run-calls.js';
 import type { ConversationSequence } from './conversation-sequence.js';
 import { expectNextPrompt } from './next-prompt.js';
 import { placeInPrompt } from './prompt-places.js';
-import type { PreparedReply, ReplyLimits } from './reply-run.js';
+import type { PreparedReply } from './reply-run.js';
 import { type FinishedReply, StepReply } from './step-reply.js';
 import { contextFull } from './turn-errors.js';
 import type { TurnLock } from './turn-lock.js';
+import { TurnMessages } from './turn-messages.js';
+import { promptOptions, type TurnRequest } from './turn-request.js';
 
 /** A shortened conversation. */
 export interface Compacted {
@@ -73,43 +67,17 @@ export interface TurnServices {
   onPrompt?: (prompt: Int32Array) => void;
 }
 
-export interface TurnRequest extends ReplyLimits {
-  /** The conversation. The messages of this turn are its last messages. */
-  messages: readonly ChatMessage[];
-  /** The index of each message in the caller's messages. @default the index in `messages` */
-  indices?: readonly number[] | undefined;
-  sampling: SamplingOptions;
-  toolChoice: ToolChoice;
-  /** Whether one reply may have several calls. */
-  parallelToolCalls: boolean;
-  maxSteps: number;
-  toolRun: ToolRun;
-  responseFormat: ResponseFormat | undefined;
-  reasoning: boolean;
-}
-
 /**
  * A user's message, the model's reply, and all rounds of tool calls between them. A step is one prompt and its reply.
  */
 export class Turn implements PreparedReply<StreamPart, Reply> {
   readonly lock: TurnLock;
-  readonly turn: { turnId: string; sessionId: string; model: string };
-  /** The conversation, including the messages of this turn. A compaction may have shortened it. */
-  #conversation: ChatMessage[];
-  /**
-   * All messages that the turn added, even those that a summary replaced. Their ids must not be used for new calls.
-   */
-  readonly #added: ChatMessage[] = [];
+  readonly identity: { turnId: string; sessionId: string; model: string };
   readonly #services: TurnServices;
   readonly #request: TurnRequest;
-  readonly #toolCalls: ToolCall[] = [];
-  readonly #toolResults: ToolResult[] = [];
+  readonly #messages: TurnMessages;
   /** The prompt of the newest step. */
   #newestPrompt: Prompt | undefined;
-  /**
-   * Replies that `format` did not allow. These replies are part of this turn's prompts, but not of the conversation.
-   */
-  readonly #rejected: Rejected[] = [];
   #format: PreparedFormat | undefined;
   #firstPrompt: ConversationPrompt | undefined;
   /** What the first prompt reused. */
@@ -118,15 +86,15 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   constructor(services: TurnServices, request: TurnRequest) {
     const { session, turnId } = request.toolRun;
     this.lock = services.lock;
-    this.turn = { turnId, sessionId: session.id, model: services.model.path };
+    this.identity = { turnId, sessionId: session.id, model: services.model.path };
     this.#services = services;
     this.#request = request;
-    this.#conversation = [...request.messages];
+    this.#messages = new TurnMessages(request.messages);
   }
 
   /** The conversation as it is now. */
   get conversation(): readonly ChatMessage[] {
-    return this.#conversation;
+    return this.#messages.conversation;
   }
 
   /**
@@ -159,8 +127,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
         continue;
       }
       const calls = reply.calls.map(({ call }) => call);
-      this.#add(freeze(reply.message));
-      this.#toolCalls.push(...calls);
+      this.#messages.addReply(reply.message, calls);
       await this.#emit(callParts(reply.calls));
       const { finishReason, detail } = reply.generated;
       const isWaiting = await this.#answer(calls);
@@ -214,21 +181,21 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   #requireSpace({ tokens }: Prompt): void {
     const { contextSize, remedy } = this.#services;
     if (tokens.length >= contextSize) {
-      throw this.#rejected.at(-1)?.error ?? contextFull('The prompt', tokens.length, contextSize, remedy);
+      throw this.#messages.rejected?.error ?? contextFull('The prompt', tokens.length, contextSize, remedy);
     }
   }
 
   /** Called after the reply, because the search for the place of the difference must not delay the first token. */
   #reportCache(prompt: Prompt, loaded: LoadedPrompt): CacheReport {
     const { model, source } = this.#services;
-    const messages = this.#conversation;
+    const messages = this.conversation;
     const contents = { prompt, source, messages, indices: this.#request.indices };
     const place = (index: number) => placeInPrompt(model, contents, index);
     return { ...cacheReport(loaded, prompt.tokens.length, place), ms: loaded.ms };
   }
 
   async #openReply(prompt: ConversationPrompt, index: number): Promise<StepReply> {
-    const { messages, generation, parallelToolCalls, signal, usage } = this.#request;
+    const { generation, parallelToolCalls, signal, usage } = this.#request;
     return StepReply.open(this.#services, {
       prompt,
       checkpoint: await this.#checkpointIn(prompt, index),
@@ -236,7 +203,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
       sampling: this.#samplingOf(index),
       isStructured: this.#hasTools || this.#format !== undefined,
       maxCalls: parallelToolCalls ? Number.POSITIVE_INFINITY : 1,
-      ids: new CallIds([...messages, ...this.#added]),
+      ids: this.#messages.callIds(),
       signal,
       usage,
     });
@@ -261,20 +228,19 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     // A change of adapters while the turn waited changes the group, and other replies belong into the prompt.
     const isValid = first?.group === this.#services.sequence.replyGroup;
     const prompt = first !== undefined && isValid ? first : await this.#prompt(index);
-    const compacted = await this.#services.compaction?.shorten(this.#conversation, prompt.tokens.length);
+    const compacted = await this.#services.compaction?.shorten(this.conversation, prompt.tokens.length);
     if (compacted === undefined) {
       return prompt;
     }
-    this.#conversation = [...compacted.messages];
+    this.#messages.shorten(compacted.messages);
     await this.#emit([{ type: 'compaction', ...compacted.report }]);
     return this.#prompt(index);
   }
 
   #prompt(index: number): Promise<ConversationPrompt> {
     const { sampledReplies, sequence, source } = this.#services;
-    const messages = [...this.#conversation, ...this.#rejected.flatMap(asMessages)];
     const options = promptOptions(this.#request, this.#format, index);
-    return sampledReplies.prompt(sequence.replyGroup, source, messages, options);
+    return sampledReplies.prompt(sequence.replyGroup, source, this.#messages.ofPrompt, options);
   }
 
   get #hasTools(): boolean {
@@ -305,7 +271,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     if (runnable.length > 0) {
       await this.#services.lock.paused(() => this.#runTools(runnable, outcomes), toolRun.signal);
     }
-    this.#addResults(calls, outcomes);
+    this.#messages.addResults(calls, outcomes);
     return runnable.length < calls.length;
   }
 
@@ -314,30 +280,9 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
       const { call, output, isError } = outcome;
       outcomes.set(call.toolCallId, outcome);
       const result: ToolResult = { toolCallId: call.toolCallId, toolName: call.toolName, output, isError };
-      this.#toolResults.push(result);
+      this.#messages.toolResults.push(result);
       this.#services.queue.push({ type: 'tool-result', ...result });
     }
-  }
-
-  #addResults(calls: readonly ToolCall[], outcomes: ReadonlyMap<string, ToolOutcome>): void {
-    if ([...outcomes.values()].some(({ call }) => !calls.includes(call))) {
-      // A hook changed the arguments of calls. The message must contain the changed calls.
-      const message = this.#conversation.pop() as AssistantMessage;
-      const toolCalls = calls.map((call) => outcomes.get(call.toolCallId)?.call ?? call);
-      this.#conversation.push(freeze({ ...message, toolCalls }));
-    }
-    for (const { toolCallId, toolName } of calls) {
-      const outcome = outcomes.get(toolCallId);
-      if (outcome !== undefined) {
-        const message: ToolMessage = { role: 'tool', toolCallId, toolName, content: outcome.content };
-        this.#add(Object.freeze(message));
-      }
-    }
-  }
-
-  #add(message: ChatMessage): void {
-    this.#conversation.push(message);
-    this.#added.push(message);
   }
 
   /**
@@ -359,7 +304,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
       if (queue.isRead || index + 1 >= maxSteps || !HeadstartError.isInstance(error, 'REPLY_INVALID')) {
         throw error;
       }
-      this.#rejected.push({ reply: freeze(message), error });
+      this.#messages.reject({ reply: message, error });
     }
     await lock.enter(toolRun.signal);
     return 'retry';
@@ -370,7 +315,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     ended: Pick<FinishPart, 'finishReason' | 'detail' | 'object'>,
   ): StreamEnd<StreamPart, Reply> {
     const options = promptOptions(this.#request, this.#format, 0);
-    expectNextPrompt(this.#services, this.#newestPrompt as Prompt, this.#conversation, options);
+    expectNextPrompt(this.#services, this.#newestPrompt as Prompt, this.conversation, options);
     const { usage, generation } = this.#request;
     const { object, ...reason } = ended;
     const finish = {
@@ -381,27 +326,9 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
       ...('object' in ended && { object }),
     };
     const { content: text, reasoning = '' } = message;
-    const [toolCalls, toolResults] = [this.#toolCalls, this.#toolResults];
+    const { toolCalls, toolResults } = this.#messages;
     return { last: { type: 'finish', ...finish }, result: { text, reasoning, toolCalls, toolResults, ...finish } };
   }
-}
-
-/**
- * The options of a step's prompt. A call is required only in the first reply. If every reply required a call, the turn
- * would never end.
- */
-export function promptOptions(
-  { reasoning, toolChoice, parallelToolCalls }: TurnRequest,
-  format: PreparedFormat | undefined,
-  index: number,
-): ReplyOptions {
-  const choice = index === 0 || toolChoice === 'none' ? toolChoice : 'auto';
-  return {
-    toolChoice: format === undefined ? choice : 'none',
-    parallelToolCalls,
-    reasoning,
-    jsonSchema: format?.grammarSchema,
-  };
 }
 
 /** Seeds are smaller than this number, because llama.cpp takes the number itself as a request for a random seed. */
@@ -409,13 +336,4 @@ const MAX_SEED = 4_294_967_295;
 
 function callParts(calls: readonly FinishedCall[]): StreamPart[] {
   return calls.flatMap(({ call, parts }) => [...parts, { type: 'tool-call' as const, ...call }]);
-}
-
-function freeze(message: AssistantMessage): AssistantMessage {
-  return Object.freeze({
-    ...message,
-    ...(message.toolCalls !== undefined && {
-      toolCalls: Object.freeze(message.toolCalls.map((call) => Object.freeze({ ...call }))),
-    }),
-  });
 }

@@ -6,10 +6,10 @@ import { continuation, pendingCalls, readTurn, type TurnInput } from '../chat/co
 import { ConversationSequence } from '../chat/conversation-sequence.js';
 import { type ReplyOwner, readLimits, runReply } from '../chat/reply-run.js';
 import { SEND_OPTIONS, type SendOptions } from '../chat/send-options.js';
-import { Turn, type TurnRequest, type TurnServices } from '../chat/turn.js';
+import { Turn, type TurnServices } from '../chat/turn.js';
 import { failureOf } from '../chat/turn-errors.js';
 import { TurnLock } from '../chat/turn-lock.js';
-import { turnRequest } from '../chat/turn-request.js';
+import { type TurnRequest, turnRequest } from '../chat/turn-request.js';
 import { publish } from '../diagnostics/events.js';
 import type { ContentsCopy } from '../engine/sequence-states.js';
 import type { PartQueue } from '../generate/part-queue.js';

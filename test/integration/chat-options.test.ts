@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, startAgent } from '../helpers/agents.js';
 import { lamp, vendoredTemplate } from '../helpers/lamp.js';
 import { likelyCalls } from '../helpers/likely-text.js';
+import { withEnoughTime } from '../helpers/time-limits.js';
 
 const MESSAGE = 'Light, please';
 const SCHEMA = {
@@ -82,17 +83,12 @@ describe('an option of a reply', () => {
 
   it('timeoutMs ends a reply of `chat` with the text so far', async () => {
     const agent = await startAgent({ contextSize: 8192 });
-    const stream = agent.chat({
-      messages: [{ role: 'user', content: MESSAGE }],
-      sampling: { ignoreEos: true },
-      timeoutMs: 300,
+    await withEnoughTime(300, async (timeoutMs) => {
+      const messages = [{ role: 'user' as const, content: MESSAGE }];
+      const reply = await agent.chat({ messages, sampling: { ignoreEos: true }, timeoutMs }).result;
+      expect(reply).toMatchObject({ finishReason: 'aborted', detail: 'timeout' });
+      expect(reply.text).not.toBe('');
     });
-    for await (const part of stream) {
-      if (part.type === 'finish') {
-        expect(part).toMatchObject({ finishReason: 'aborted', detail: 'timeout' });
-      }
-    }
-    expect((await stream.result).text).not.toBe('');
   });
 
   it('that requires both a call and JSON is refused by `chat`', async () => {
