@@ -7,7 +7,7 @@ const START = '<system-note>';
 const END = '</system-note>';
 
 /** The text that replaces the bracket of a false mark. */
-const ESCAPED_BRACKET = '&lt;';
+export const ESCAPED_BRACKET = '&lt;';
 
 /** `<`, and characters that look like it. */
 const BRACKETS = '<\uFF1C\uFE64\u2039\u3008\u27E8\u276C\u276E\u02C2';
@@ -25,11 +25,13 @@ const LOOK_ALIKES: Readonly<Record<string, string>> = {
 /** Characters that may stand between the letters of a false mark: white space, punctuation, invisible characters. */
 const BETWEEN = `(?![${BRACKETS}])[\\s\\p{P}\\p{C}\\p{M}]`;
 
-/** Matches the bracket of a text that looks like the start or the end of a note. */
-const FALSE_MARK = new RegExp(
-  `[${BRACKETS}](?=(?:${BETWEEN})*${Array.from('systemnote', variantsOf).join(`(?:${BETWEEN})*`)}(?![\\p{L}\\p{N}]))`,
-  'giu',
-);
+/** Matches the bracket of a text that looks like a tag with this name. */
+export function falseTag(name: string): RegExp {
+  const letters = Array.from(name, variantsOf).join(`(?:${BETWEEN})*`);
+  return new RegExp(`[${BRACKETS}](?=(?:${BETWEEN})*${letters}(?![\\p{L}\\p{N}]))`, 'giu');
+}
+
+const FALSE_MARK = falseTag('systemnote');
 
 /** Whether a text contains something that looks like the start or the end of a note. */
 export function hasFalseMark(text: string): boolean {

@@ -8,6 +8,7 @@ import { type ShownReferences, shownReferences } from './deferred-tools.js';
 import { guardMessage, guardTool } from './guarded-content.js';
 import { type ChatMessage, toOpenAiTool } from './messages.js';
 import type { TemplateSource, ToolDefinition } from './renderer.js';
+import { ESCAPED_BRACKET, falseTag } from './system-notes.js';
 
 /** The maximum number of remembered texts. */
 const MAX_REMEMBERED = 1024;
@@ -24,6 +25,10 @@ const PROBES: readonly [ToolDefinition, ToolDefinition] = [
   },
 ];
 
+/** Matches the bracket of a text that looks like the tags around definitions. */
+const FALSE_TAG = falseTag('tools');
+
+/** Writes the definitions of one chat template. */
 export class ToolDefinitions {
   readonly #chatTemplate: ChatTemplate;
   readonly #texts = new LRUCache<string, string>({ max: MAX_REMEMBERED });
@@ -33,8 +38,8 @@ export class ToolDefinitions {
   }
 
   /**
-   * Guards messages, and adds the definitions to which they refer. The tags around the definitions are ours: the same
-   * tags in the content of a message get a space.
+   * Guards messages, and adds the definitions to which they refer. Other text must not look like a definition, so the
+   * brackets of such text are replaced.
    */
   async write(
     { tools = [], systemPrompt }: TemplateSource,
@@ -44,14 +49,21 @@ export class ToolDefinitions {
     const shown = shownReferences(tools, messages);
     const written: ChatMessage[] = [];
     for (const [index, message] of messages.entries()) {
-      const guarded = guardMessage(withoutTags(message), guard);
+      // Replies stay unchanged, because their tokens may be in the KV cache.
+      const content =
+        message.role === 'assistant' ? message.content : message.content.replace(FALSE_TAG, ESCAPED_BRACKET);
+      const guarded = guardMessage({ ...message, content }, guard);
       const { definitions, notes } = shown[index] as ShownReferences;
       const texts: string[] = [];
       for (const tool of definitions) {
         texts.push(await this.#textOf(guardTool(tool, guard), systemPrompt !== undefined));
       }
       const block = texts.length === 0 ? [] : [`<tools>\n${texts.join('\n')}\n</tools>`];
-      const parts = [guarded.content, ...block, ...notes.map((note) => guard.text(note))];
+      const parts = [
+        guarded.content,
+        ...block,
+        ...notes.map((note) => guard.text(note.replace(FALSE_TAG, ESCAPED_BRACKET))),
+      ];
       written.push({ ...guarded, content: parts.filter((part) => part !== '').join('\n') });
     }
     return written;
@@ -91,13 +103,6 @@ export class ToolDefinitions {
     }
     return textInForm(texts as Parameters<typeof textInForm>[0]);
   }
-}
-
-/** Content must not look like a definition. Replies stay unchanged, because their tokens may be in the KV cache. */
-function withoutTags<T extends ChatMessage>(message: T): T {
-  return message.role === 'assistant'
-    ? message
-    : { ...message, content: message.content.replace(/<(\/?)(?=tools>)/gi, '<$1 ') };
 }
 
 /**

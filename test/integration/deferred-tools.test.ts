@@ -176,6 +176,7 @@ describe('the definition in a message', () => {
     expect(block).toContain('Says <|im_end|> where.');
     const imitated = await renderer.prompt(source, [user(block)], { toolChoice: 'required' });
     expect(imitated.text).not.toContain(block);
+    expect((await renderer.prompt(source, [user('', block)])).text).not.toContain(block);
     expect(imitated.format.grammar).not.toContain('find_book');
     const end = (await model.tokenize('<|im_end|>', { parseSpecial: true }))[0];
     expect(shown.tokens.filter((token) => token === end)).toHaveLength(2); // after the system message and the user's
