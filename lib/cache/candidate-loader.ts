@@ -64,9 +64,7 @@ export class CandidateLoader {
   async #copy(candidate: PrefixCandidate, request: StartRequest): Promise<number | undefined> {
     switch (candidate.source) {
       case 'sequence':
-        return this.#parts.engine.context.info.kvLayout === 'unified'
-          ? this.#fork(candidate, request)
-          : this.#copyState(candidate, request);
+        return (await this.#fork(candidate, request)) ?? (await this.#copyState(candidate, request));
       case 'resident':
         if (this.#parts.residents.get(candidate.resident.key) !== candidate.resident) {
           return undefined;
@@ -75,6 +73,7 @@ export class CandidateLoader {
         return 0;
       case 'memory': {
         const { stored } = candidate;
+        this.#parts.engine.states.inheritCheckpoints(request.sequence, stored);
         const bytes = this.#parts.states.has(stored) ? stored.state.byteLength : 0;
         return bytes > 0 && (await this.restoreStored(request, stored)) === undefined ? bytes : undefined;
       }
@@ -88,7 +87,8 @@ export class CandidateLoader {
     { sequence }: StartRequest,
   ): Promise<number | undefined> {
     const { engine } = this.#parts;
-    if (!source.canBeForked || !engine.window.admitsFork(source)) {
+    const isUnified = engine.context.info.kvLayout === 'unified';
+    if (!isUnified || !source.canBeForked || !engine.window.admitsFork(source)) {
       return undefined;
     }
     try {
@@ -100,26 +100,37 @@ export class CandidateLoader {
     return 0;
   }
 
-  /** Captures the state of an idle sequence and restores it, because split streams cannot share cells. */
+  /**
+   * Captures the state of a sequence and restores it. A busy sequence is captured between two decodes, when its tokens
+   * are known.
+   */
   async #copyState(
     { sequence: source, shared }: PrefixCandidate & { source: 'sequence' },
     request: StartRequest,
   ): Promise<number | undefined> {
-    const { engine, states } = this.#parts;
-    if (!source.isLeased || source.busy) {
-      return undefined;
-    }
-    engine.states.setCheckpoints(request.sequence, { ...source.checkpoints });
-    const stored = await engine.states.capture(source).catch(() => undefined);
-    if (stored === undefined) {
+    const { engine, copier } = this.#parts;
+    const checkpoints = { ...source.checkpoints };
+    const copy = await engine.states
+      .copyLive(source, request.signal, (capture) => engine.betweenSteps(capture))
+      .catch((error: unknown) => {
+        if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
+          throw error;
+        }
+        return undefined;
+      });
+    if (copy === undefined) {
       return undefined;
     }
     try {
-      const isUsable = states.has(stored) && prefixOfAtLeast(shared, stored.tokens, request.tokens) > 0;
-      const bytes = stored.state.byteLength;
-      return isUsable && (await this.restoreStored(request, stored)) === undefined ? bytes : undefined;
+      const { state, transfer, tokens } = copy;
+      if (state === undefined || prefixOfAtLeast(shared, tokens, request.tokens) === 0) {
+        return undefined;
+      }
+      engine.states.setCheckpoints(request.sequence, checkpoints);
+      const bytes = state.byteLength;
+      return (await copier.restore(request, state, transfer)) === undefined ? bytes : undefined;
     } finally {
-      engine.states.release(stored, source);
+      copy.end();
     }
   }
 

@@ -2,9 +2,10 @@ import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { Engine } from '../engine/engine.js';
 import type { Sequence } from '../engine/sequence.js';
-import { checkpointsOf } from '../engine/sequence-contents.js';
+import { checkpointsOf, partialCheckpoint } from '../engine/sequence-contents.js';
 import type { StateStore, StoredState } from '../engine/state-store.js';
-import { commonPrefixLength, isPrefix, prefixOfAtLeast } from '../tokens.js';
+import { commonPrefixLength, prefixOfAtLeast } from '../tokens.js';
+import { BranchPoints } from './branch-points.js';
 import type { ConversationStore } from './conversation-store.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { IndexedEntry } from './disk/entry.js';
@@ -25,6 +26,16 @@ type StoredCandidate = TokenCounts & { source: 'memory'; stored: StoredState };
 
 /** A conversation that holds a prefix of a prompt. */
 export type ConversationCandidate = StoredCandidate | (TokenCounts & { source: 'sequence'; sequence: Sequence });
+
+export interface LongestPrefix {
+  /** Undefined if no conversation shares enough tokens. */
+  candidate: ConversationCandidate | undefined;
+  /**
+   * The length at which the prompt branches off from tokens that cannot be trimmed to this length. 0 if there are no
+   * such tokens.
+   */
+  branch: number;
+}
 
 /** A cached template that holds a prefix of another template. */
 export type TemplateCandidate =
@@ -70,6 +81,8 @@ export interface PrefixIndexParts {
 export class PrefixIndex {
   /** Prompts that will soon be in the KV cache. */
   readonly prompts = new PromptsInProgress();
+  /** Where earlier prompts have branched off. */
+  readonly branches = new BranchPoints();
   /** Undefined if conversations are not kept on disk. */
   conversations: ConversationStore | undefined;
   readonly #parts: PrefixIndexParts;
@@ -104,22 +117,27 @@ export class PrefixIndex {
   }
 
   /**
-   * Finds the conversation that shares the longest prefix with a prompt: an idle sequence, or a state in memory. In a
-   * unified KV cache that can be trimmed, the result may also be a busy sequence.
+   * Finds the conversation that shares the longest prefix with a prompt: a sequence, or a state in memory.
    *
    * @param sequence the sequence to load into. Its own states are always worth a restore.
    * @param baseline number of tokens that the sequence can get without a candidate
    */
-  longest(query: PrefixQuery, sequence: Sequence, baseline: number): ConversationCandidate | undefined {
+  longest(query: PrefixQuery, sequence: Sequence, baseline: number): LongestPrefix {
     let longest: (Holder & { shared: number }) | undefined;
+    let branch = 0;
     for (const holder of this.#holders(query, sequence)) {
       const minimum = Math.max(baseline + Math.ceil(holder.minimumGain), minimumAfter(longest, holder, query));
-      const shared = holder.trimmableLength(prefixOfAtLeast(minimum, holder.tokens, query.tokens));
+      const common = prefixOfAtLeast(minimum, holder.tokens, query.tokens);
+      const shared = holder.trimmableLength(common);
       if (shared >= minimum) {
         longest = { ...holder, shared };
       }
+      if (shared < common && common < Math.min(holder.tokens.length, query.tokens.length)) {
+        branch = Math.max(branch, common);
+      }
     }
-    return longest && { ...longest.candidate, shared: longest.shared, tokens: longest.tokens.length };
+    const candidate = longest && { ...longest.candidate, shared: longest.shared, tokens: longest.tokens.length };
+    return { candidate, branch };
   }
 
   /**
@@ -201,24 +219,44 @@ export class PrefixIndex {
     const minimumGain = (bytes: number) => Math.max(MIN_SHARED_TOKENS, bytes * tokensPerCopiedByte);
     const isUnified = engine.context.info.kvLayout === 'unified';
     for (const other of ownOnly ? [] : engine.sessions.leased) {
-      if (other !== sequence && other.group === group && (!other.busy || (engine.canTrim && isUnified))) {
+      if (other !== sequence && other.group === group) {
         // Without a shared KV cache, the state is captured and restored.
         const bytes = isUnified ? 0 : 2 * (engine.states.expectedBytes(other.length) ?? 0);
-        yield sequenceHolder(other, minimumGain(bytes));
+        yield {
+          affinity: other.affinity,
+          candidate: { source: 'sequence', sequence: other },
+          tokens: other.tokens,
+          minimumGain: minimumGain(bytes),
+          trimmableLength: (length) => copyableLength(other, engine.canTrim, length),
+        };
       }
     }
     const own = ownStates(sequence);
     for (const stored of [...states.values('conversation'), ...states.values('request')]) {
       const isOwn = own.includes(stored);
       if (!stored.isPartial && stored.group === group && (isOwn || !ownOnly)) {
-        yield stateHolder(stored, canTrim, isOwn ? 1 : minimumGain(stored.state.byteLength));
+        const trimmableLength = (length: number) =>
+          canTrim || length === stored.tokens.length ? length : engine.states.trimmableLength(stored, length);
+        yield {
+          affinity: stored.affinity,
+          candidate: { source: 'memory', stored },
+          tokens: stored.tokens,
+          minimumGain: isOwn ? 1 : minimumGain(stored.state.byteLength),
+          trimmableLength,
+        };
       }
     }
-    const swapped = sequence.swapped?.stored;
-    if (swapped !== undefined && swapped.group === group && states.has(swapped)) {
-      yield swappedHolder(swapped, sequence, states);
-    }
   }
+}
+
+/**
+ * The largest length up to `length` to which a copy of a sequence can be trimmed. A busy sequence may get more tokens
+ * before it is copied, so on memory that cannot be trimmed a copy of it is trimmed to a checkpoint.
+ */
+function copyableLength(sequence: Sequence, canTrim: boolean, length: number): number {
+  return sequence.busy && !canTrim
+    ? (partialCheckpoint(sequence, ({ length: end }) => end <= length)?.tokens.length ?? 0)
+    : sequence.trimmableLength(length);
 }
 
 /**
@@ -246,42 +284,6 @@ interface Holder {
   minimumGain: number;
   /** The largest length up to `length` to which a copy can be trimmed. */
   trimmableLength(length: number): number;
-}
-
-function sequenceHolder(sequence: Sequence, minimumGain: number): Holder {
-  return {
-    affinity: sequence.affinity,
-    candidate: { source: 'sequence', sequence },
-    tokens: sequence.tokens,
-    minimumGain,
-    trimmableLength: (length) => sequence.trimmableLength(length),
-  };
-}
-
-function stateHolder(stored: StoredState, canTrim: boolean, minimumGain: number): Holder {
-  const { tokens } = stored;
-  return {
-    affinity: stored.affinity,
-    candidate: { source: 'memory', stored },
-    tokens,
-    minimumGain,
-    trimmableLength: (length) => (canTrim || length === tokens.length ? length : 0),
-  };
-}
-
-/** The sequence's own swapped-out state, which can be trimmed to one of the sequence's partial checkpoints. */
-function swappedHolder(stored: StoredState, sequence: Sequence, states: StateStore): Holder {
-  const { tokens } = stored;
-  const lengths = checkpointsOf(sequence)
-    .filter((each) => each.isPartial && states.has(each) && isPrefix(each.tokens, tokens))
-    .map((each) => each.tokens.length);
-  return {
-    affinity: stored.affinity,
-    candidate: { source: 'memory', stored },
-    tokens,
-    minimumGain: 1,
-    trimmableLength: (length) => Math.max(0, ...lengths.filter((each) => each <= length)),
-  };
 }
 
 /** The states that a sequence can continue from. */

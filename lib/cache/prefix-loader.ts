@@ -1,10 +1,11 @@
 import { orAborted, throwIfAborted } from '../abort.js';
 import type { Engine } from '../engine/engine.js';
+import type { Precedence } from '../engine/overtaking.js';
 import type { Reproducibility } from '../engine/reproducible/reproducibility.js';
 import type { Sequence } from '../engine/sequence.js';
 import { checkpointsOf } from '../engine/sequence-contents.js';
+import type { SequenceStates } from '../engine/sequence-states.js';
 import type { StateKind } from '../engine/state-store.js';
-import { HeadstartError } from '../errors.js';
 import { commonPrefixLength, isPrefix } from '../tokens.js';
 import {
   type LoadedPrefix,
@@ -17,6 +18,7 @@ import {
 import type { PrefixCache } from './prefix-cache.js';
 import { MIN_SHARED_TOKENS } from './prefix-hash.js';
 import type { ConversationCandidate, DiskCandidate, PrefixQuery } from './prefix-index.js';
+import type { SharedPrefill } from './shared-prefill.js';
 import type { StartReport, StateSource } from './start-report.js';
 
 export interface PrefixSetup {
@@ -34,6 +36,8 @@ export interface PrefixSetup {
   tenant?: string | undefined;
   /** See `Sequence.affinity`. */
   affinity?: string | undefined;
+  /** See `Precedence`. */
+  precedence?: Precedence | undefined;
   /** Token counts at which the template's prefill is split, so that its prefixes can be kept. */
   breakpoints?: readonly number[] | undefined;
 }
@@ -45,12 +49,14 @@ export interface PrefixSetup {
 export class PrefixLoader {
   readonly #setup: PrefixSetup;
   readonly #sequence: Sequence;
+  readonly #prefill: SharedPrefill;
   /** The nearest stored prefix before the newest lease, which may evict the sequence that holds this prefix. */
   #nearest: NearestPrefix | undefined;
 
-  constructor(setup: PrefixSetup, sequence: Sequence) {
+  constructor(setup: PrefixSetup, sequence: Sequence, prefill: SharedPrefill) {
     this.#setup = setup;
     this.#sequence = sequence;
+    this.#prefill = prefill;
   }
 
   /**
@@ -63,43 +69,51 @@ export class PrefixLoader {
   async lease(prompt: Int32Array | undefined, signal: AbortSignal | undefined, inProgress: boolean): Promise<void> {
     const { sessions, states, reproducible } = this.#setup.engine;
     const sequence = this.#sequence;
-    sequence.group = this.group;
+    sequence.group = this.#prefill.group;
     throwIfAborted(signal);
     const tokens = prompt?.subarray(0, -1) ?? new Int32Array();
     this.#nearest = prompt && this.#setup.cache.index.nearest(this.#queryFor(prompt), sequence);
     const idle = reproducible === undefined ? this.#findIdle(tokens) : undefined;
-    if (idle !== undefined) {
-      this.#noteContinued(idle);
-      states.setCheckpoints(sequence, { ...idle.checkpoints }); // before the eviction, which may drop them
-      const losesTokens = commonPrefixLength(idle.tokens, tokens) < idle.length;
-      sessions.takeOver(idle, sequence, !idle.isAbandoned || losesTokens);
-      if (idle.isAbandoned) {
-        states.setCheckpoints(idle, {});
-      }
+    if (idle === undefined) {
+      await sessions.lease(sequence, signal, inProgress);
       return;
     }
-    await sessions.lease(sequence, signal, inProgress);
+    const isContinued = continues(tokens, idle.sequence, idle.shared);
+    this.#noteShared(idle.sequence, isContinued);
+    states.setCheckpoints(sequence, { ...idle.sequence.checkpoints }); // before the eviction, which may drop them
+    sessions.takeOver(idle.sequence, sequence, !isContinued);
+    if (isContinued) {
+      states.dropContinued(idle.sequence);
+    }
   }
 
   /**
    * Finds the idle sequence to take over instead of copying it. Either the request of the idle sequence has ended and
-   * the prompt continues its tokens, or the idle sequence would be evicted anyway.
+   * the prompt continues it, or the idle sequence would be evicted anyway.
    */
-  #findIdle(tokens: Int32Array): Sequence | undefined {
+  #findIdle(tokens: Int32Array): { sequence: Sequence; shared: number } | undefined {
     const { cache, engine } = this.#setup;
     const { sessions } = engine;
-    const idle = cache.index.longestIdle(this.#queryFor(tokens), this.#templateLengthIn(tokens));
-    if (idle?.isAbandoned && commonPrefixLength(idle.tokens, tokens) > idle.length - MIN_SHARED_TOKENS) {
-      return idle;
+    const sequence = cache.index.longestIdle(this.#queryFor(tokens), this.#templateLengthIn(tokens));
+    if (sequence === undefined) {
+      return undefined;
     }
-    return !sessions.hasFreeId && idle === sessions.nextEvicted() ? idle : undefined;
+    const shared = commonPrefixLength(sequence.tokens, tokens);
+    const isEvicted = !sessions.hasFreeId && sequence === sessions.nextEvicted();
+    return isEvicted || continues(tokens, sequence, shared) ? { sequence, shared } : undefined;
   }
 
-  /** Notes that a one-off request was continued, so its tokens are worth as much as those of a conversation. */
-  #noteContinued(source: Sequence): void {
+  /**
+   * Notes that a prompt shares the tokens of an ended request. The request is then no longer a one-off request.
+   *
+   * @param isContinued whether the prompt continues the request. If not, the prompt's own request may be a one-off.
+   */
+  #noteShared(source: Sequence, isContinued: boolean): void {
     if (source.isAbandoned) {
       source.kind = 'conversation';
-      this.#sequence.kind = 'conversation';
+      if (isContinued) {
+        this.#sequence.kind = 'conversation';
+      }
     }
   }
 
@@ -140,27 +154,29 @@ export class PrefixLoader {
     const { index } = this.#setup.cache;
     const tokens = prompt.subarray(0, -1);
     const template = this.#templateLengthIn(tokens);
-    const find = () => {
-      const kept = this.#usable(tokens);
-      const candidate = index.longest(this.#queryFor(tokens), sequence, Math.max(kept, template));
-      const available = candidate?.shared ?? Math.max(kept, template);
-      return { kept, candidate, available, wait: this.#waitFor(tokens, available) };
-    };
-    index.prompts.end(sequence); // no other prompt may wait for a sequence that waits itself
-    let found = find();
+    let found = this.#find(tokens, template);
+    const arrivals = tokens.length - found.available < MIN_SHARED_TOKENS ? undefined : this.#prefill.arrivals();
+    if (arrivals !== undefined) {
+      await orAborted(arrivals, signal);
+      found = this.#find(tokens, template);
+    }
     while (found.wait !== undefined) {
-      await this.#waitIdle(found.wait, prompt, signal);
-      found = find();
+      await this.#prefill.waitIdle(found.wait, signal);
+      if (!sequence.isLeased) {
+        await this.lease(prompt, signal, true);
+      }
+      await sequence.swapped?.ready;
+      found = this.#find(tokens, template);
     }
     const nearest = longerOf(index.nearest(this.#queryFor(prompt), sequence), this.#nearest);
     this.#nearest = undefined;
-    index.prompts.begin(sequence, tokens, found.available);
+    this.#prefill.begin(tokens, found);
     const searching = index.longestOnDisk(this.#queryFor(tokens), found.available);
     if (searching !== undefined) {
       if (await this.#loadFromDisk(await searching, tokens, signal)) {
         return loadedPrefix({ source: 'disk', cachedTokens: sequence.length }, nearest);
       }
-      found = find(); // the search took time
+      found = this.#find(tokens, template); // the search took time
     }
     const { kept, candidate } = found;
     let limit = this.#limitOf(candidate);
@@ -183,7 +199,7 @@ export class PrefixLoader {
    */
   async peek(prompt: Int32Array): Promise<{ prefix: LoadedPrefix; nearest: NearestPrefix | undefined }> {
     const { cache, engine, tenant, template, useCache } = this.#setup;
-    this.#sequence.group = this.group;
+    this.#sequence.group = this.#prefill.group;
     const tokens = prompt.subarray(0, -1);
     const templateLength = this.#templateLengthIn(tokens);
     // The disk is asked first, because everything in memory may change during the wait.
@@ -196,9 +212,9 @@ export class PrefixLoader {
     }
     const nearest = copyOf(cache.index.nearest(this.#queryFor(prompt), this.#sequence));
     const idle = this.#findIdle(tokens);
-    const kept = idle === undefined ? 0 : idle.trimmableLength(commonPrefixLength(idle.tokens, tokens));
-    const own = idle ?? this.#sequence; // the checkpoints of a sequence that is taken over become the own ones
-    const candidate = cache.index.longest(this.#queryFor(tokens), own, Math.max(kept, templateLength));
+    const kept = idle === undefined ? 0 : idle.sequence.trimmableLength(idle.shared);
+    const own = idle?.sequence ?? this.#sequence; // the checkpoints of a sequence that is taken over become the own ones
+    const { candidate } = cache.index.longest(this.#queryFor(tokens), own, Math.max(kept, templateLength));
     const limit = this.#limitOf(candidate);
     const loaded: LoadedSource =
       candidate !== undefined && limit !== 'cells'
@@ -241,39 +257,13 @@ export class PrefixLoader {
     return isLoaded;
   }
 
-  /**
-   * Returns a promise if another sequence is decoding most of these tokens and can then be forked. The promise resolves
-   * when that sequence has decoded its prompt or has failed.
-   */
-  #waitFor(tokens: Int32Array, available: number): Promise<void> | undefined {
-    const { cache, engine, useCache } = this.#setup;
-    const canFork = engine.canTrim && useCache && engine.context.info.kvLayout === 'unified';
-    return canFork
-      ? cache.index.prompts.worthWaitingFor(this.#queryFor(tokens), available, MIN_SHARED_TOKENS)
-      : undefined;
-  }
-
-  /**
-   * Waits until `ended` resolves. During the wait, the engine can evict this sequence, because the awaited sequence may
-   * need cells.
-   */
-  async #waitIdle(ended: Promise<void>, prompt: Int32Array, signal: AbortSignal): Promise<void> {
-    const sequence = this.#sequence;
-    this.#setup.engine.sessions.setIdle(sequence);
-    try {
-      await orAborted(ended, signal);
-    } finally {
-      sequence.busy = true;
-    }
-    if (!sequence.isLeased) {
-      await this.lease(prompt, signal, true);
-    }
-    await sequence.swapped?.ready;
-  }
-
-  /** Call it when the loaded prompt was decoded or has failed, so that prompts with the same beginning continue. */
-  endPrompt(): void {
-    this.#setup.cache.index.prompts.end(this.#sequence);
+  #find(tokens: Int32Array, template: number) {
+    const kept = this.#usable(tokens);
+    const baseline = Math.max(kept, template);
+    const query = this.#queryFor(tokens);
+    const { candidate, branch } = this.#setup.cache.index.longest(query, this.#sequence, baseline);
+    const available = candidate?.shared ?? baseline;
+    return { kept, candidate, branch, available, wait: this.#prefill.worthWaitingFor(query, available) };
   }
 
   /** Number of tokens that the sequence can keep of those that it holds. */
@@ -311,22 +301,22 @@ export class PrefixLoader {
     const { cache, tenant } = this.#setup;
     const sequence = this.#sequence;
     const request = { key: '', keyring: cache.keyring(tenant), sequence, tokens, breakpoints: [], signal };
-    if (candidate.source === 'sequence') {
-      this.#noteContinued(candidate.sequence);
+    const { states } = this.#setup.engine;
+    const sources = sourcesOf(candidate, states);
+    if ((await cache.candidates.load(candidate, request)) === undefined) {
+      return false;
     }
-    const isLoaded = (await cache.candidates.load(candidate, request)) !== undefined;
-    if (isLoaded && candidate.source === 'memory' && candidate.shared === candidate.tokens) {
+    for (const source of sources) {
+      const isContinued = !source.isLeased && continues(tokens, source, candidate.shared);
+      this.#noteShared(source, isContinued);
+      if (isContinued) {
+        states.dropContinued(source);
+      }
+    }
+    if (candidate.source === 'disk' && candidate.shared >= (candidate.entry.conversation?.promptTokens ?? 0)) {
       sequence.kind = 'conversation';
-      this.#setup.engine.states.dropAbandoned(candidate.stored);
     }
-    if (
-      isLoaded &&
-      candidate.source === 'disk' &&
-      candidate.shared >= (candidate.entry.conversation?.promptTokens ?? 0)
-    ) {
-      sequence.kind = 'conversation';
-    }
-    return isLoaded;
+    return true;
   }
 
   /** With `reproducible`, a sequence continues only from its own contents or from the template. */
@@ -367,26 +357,7 @@ export class PrefixLoader {
     if (!this.#sequence.isEmpty) {
       await this.#sequence.clear();
     }
-    this.#sequence.group = this.group;
-  }
-
-  /** Captures the sequence as a checkpoint, from which a later prompt can continue: see {@link SequenceCheckpoints}. */
-  async keepCheckpoint(beginsTurn: boolean): Promise<void> {
-    const { states } = this.#setup.engine;
-    try {
-      await states.keepCheckpoint(this.#sequence, beginsTurn);
-    } catch (error) {
-      if (HeadstartError.isInstance(error, 'CLOSED')) {
-        throw error;
-      }
-      states.setCheckpoints(this.#sequence, {}); // a checkpoint only saves work
-    }
-  }
-
-  /** The key group of the sequence's tokens. */
-  get group(): string {
-    const { cache, tenant } = this.#setup;
-    return cache.keyring(tenant).group;
+    this.#sequence.group = this.#prefill.group;
   }
 }
 
@@ -399,6 +370,27 @@ function longerOf(a: NearestPrefix | undefined, b: NearestPrefix | undefined): N
   return (b?.shared ?? 0) > (a?.shared ?? 0) ? b : a;
 }
 
+/** The sequences whose tokens a candidate holds. A file has no such sequence. */
+function sourcesOf(candidate: ConversationCandidate | DiskCandidate, states: SequenceStates): Sequence[] {
+  if (candidate.source === 'sequence') {
+    return [candidate.sequence];
+  }
+  return candidate.source === 'memory' ? states.ownersOf(candidate.stored) : [];
+}
+
 function sourceOf({ source }: ConversationCandidate): StateSource {
   return source === 'sequence' ? 'resident' : source;
+}
+
+/**
+ * Whether a prompt continues an ended request: it contains the prompt of the request and more. It need not contain the
+ * reply, because many chat templates change replies. The last few tokens may differ too, because many chat templates
+ * repeat the text that starts a reply only in the newest turn.
+ *
+ * @param shared number of tokens that the prompt shares with the sequence of the request
+ */
+function continues(prompt: Int32Array, { isAbandoned, nextPrompt, length }: Sequence, shared: number): boolean {
+  const promptLength = nextPrompt?.promptLength ?? 0;
+  const isExtended = shared > promptLength - MIN_SHARED_TOKENS && prompt.length >= promptLength;
+  return isAbandoned && (isExtended || (length > 0 && shared > length - MIN_SHARED_TOKENS));
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { orAborted, throwIfAborted } from '../abort.js';
+import type { Precedence } from '../engine/overtaking.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
 import { prepareFormat } from '../generate/response-format.js';
@@ -95,7 +96,7 @@ async function answer(
     const { source, turn } = await readRequest(host, request, conversation, limits);
     const hints = hintsOf(host, request, source);
     const boundary = await (hints?.template() ?? host.templates.find(source));
-    const sequence = requestSequence(host, request, boundary);
+    const sequence = requestSequence(host, request, boundary, source.tools?.length ? 'main' : 'side');
     const lock = new TurnLock(host.lock, sequence);
     return new Turn({ ...host, source, sequence, lock, queue, remedy: REMEDY, hints }, turn);
   });
@@ -113,9 +114,10 @@ export function requestSequence(
   host: ChatHost,
   { tenant, affinity }: Pick<ChatRequest, 'tenant' | 'affinity'>,
   { tokens: template, reason: templateReason, breakpoints }: Boundary,
+  precedence?: Precedence,
 ): ConversationSequence {
   const prefix = { template, templateReason, breakpoints, tenant, affinity, useCache: true };
-  return new ConversationSequence({ ...host, ...prefix, kind: 'request' });
+  return new ConversationSequence({ ...host, ...prefix, kind: 'request', precedence });
 }
 
 /** The first prompt of a request, and what it was rendered from. */

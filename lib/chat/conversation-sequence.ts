@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { LoadedPrefix } from '../cache/loaded-prefix.js';
 import { PrefixLoader, type PrefixSetup } from '../cache/prefix-loader.js';
+import { SharedPrefill } from '../cache/shared-prefill.js';
 import type { StartReport } from '../cache/start-report.js';
 import type { Decoded } from '../engine/decode-request.js';
 import type { Sequence } from '../engine/sequence.js';
@@ -17,6 +18,7 @@ import { commonPrefixLength } from '../tokens.js';
 export class ConversationSequence implements ReplySequence {
   readonly #setup: PrefixSetup;
   readonly #sequence: Sequence;
+  readonly #prefill: SharedPrefill;
   readonly #prefixLoader: PrefixLoader;
   /** Separates the replies of a conversation that shares nothing with others. */
   readonly #ownGroup = randomUUID();
@@ -25,9 +27,10 @@ export class ConversationSequence implements ReplySequence {
 
   constructor(setup: PrefixSetup) {
     this.#setup = setup;
-    const { engine, template, kind, affinity, tenant } = setup;
-    this.#sequence = engine.createSequence({ templateLength: template.length, kind, affinity, tenant });
-    this.#prefixLoader = new PrefixLoader(setup, this.#sequence);
+    const { engine, template, kind, affinity, tenant, precedence } = setup;
+    this.#sequence = engine.createSequence({ templateLength: template.length, kind, affinity, tenant, precedence });
+    this.#prefill = new SharedPrefill(setup, this.#sequence);
+    this.#prefixLoader = new PrefixLoader(setup, this.#sequence, this.#prefill);
   }
 
   /**
@@ -48,6 +51,7 @@ export class ConversationSequence implements ReplySequence {
   setBusy(busy: boolean): void {
     if (busy) {
       this.#sequence.busy = true;
+      this.#prefill.expect();
     } else {
       this.#sequence.inProgress = false;
       this.makeEvictable();
@@ -56,14 +60,14 @@ export class ConversationSequence implements ReplySequence {
 
   /** Allows the engine to evict the sequence, even during a turn, until the sequence is busy again. */
   makeEvictable(): void {
-    this.#prefixLoader.endPrompt();
+    this.#prefill.end();
     this.#setup.engine.sessions.setIdle(this.#sequence);
   }
 
   /** Empties the sequence and ends its lease. Its swapped-out state and its checkpoints stay. */
   release(): void {
     this.#isUnknown = false;
-    this.#prefixLoader.endPrompt();
+    this.#prefill.end();
     this.#setup.engine.sessions.release(this.#sequence);
   }
 
@@ -80,12 +84,13 @@ export class ConversationSequence implements ReplySequence {
    * `reproducible`, closes the sequence instead, because no other prompt may use its tokens.
    */
   abandon(): void {
-    const { isLeased, isForgotten } = this.#sequence;
-    if (this.#setup.engine.reproducible !== undefined || !isLeased || isForgotten) {
+    const sequence = this.#sequence;
+    const isEmpty = !sequence.isLeased && sequence.swapped === undefined;
+    if (this.#setup.engine.reproducible !== undefined || isEmpty || sequence.isForgotten) {
       this.close();
       return;
     }
-    this.#sequence.isAbandoned = true;
+    sequence.isAbandoned = true;
     this.setBusy(false);
   }
 
@@ -116,6 +121,7 @@ export class ConversationSequence implements ReplySequence {
 
   async #align(prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
     const sequence = this.#sequence;
+    this.#prefill.announce(prompt);
     if (!sequence.isLeased) {
       this.#isUnknown = false;
       // If the current turn has lost its id, `maxQueueSize` does not apply to the new lease.
@@ -134,23 +140,31 @@ export class ConversationSequence implements ReplySequence {
    *   sequence
    */
   async decode(tokensFrom: (position: number) => Int32Array, choice: TokenChoice): Promise<Decoded> {
+    const decoded = await this.#decode(tokensFrom, choice);
+    this.#prefill.end();
+    return decoded;
+  }
+
+  async #decode(tokensFrom: (position: number) => Int32Array, choice: TokenChoice): Promise<Decoded> {
     const sequence = this.#sequence;
     for (;;) {
       if (sequence.isEmpty) {
         await this.align(tokensFrom(0), choice.signal);
       }
+      const tokens = tokensFrom(sequence.length);
       try {
-        const decoded = await this.#setup.engine.decode({
+        if (tokens.length > 1 && (await this.#prefill.decodePiece(tokens, choice.signal))) {
+          continue;
+        }
+        return await this.#setup.engine.decode({
           // Listed field by field for speed: with `...choice`, each request would get a hidden class of its own.
-          tokens: tokensFrom(sequence.length),
+          tokens,
           sampler: choice.sampler,
           logProbabilities: choice.logProbabilities,
           logits: choice.logits,
           signal: choice.signal,
           sequence,
         });
-        this.#prefixLoader.endPrompt();
-        return decoded;
       } catch (error) {
         // An older request may have needed the cells. The sequence is then empty, but still leased.
         if (!HeadstartError.isInstance(error, 'PREEMPTED')) {
@@ -165,7 +179,7 @@ export class ConversationSequence implements ReplySequence {
    * sequences. After any other error the contents are unknown.
    */
   #noteFailure(error: unknown): unknown {
-    this.#prefixLoader.endPrompt();
+    this.#prefill.end();
     const isUnharmed = HeadstartError.isInstance(error) && SEQUENCE_UNHARMED.has(error.code) && !error.sequences;
     this.#isUnknown ||= !isUnharmed;
     return error;
@@ -198,10 +212,10 @@ export class ConversationSequence implements ReplySequence {
    */
   async keepCheckpoint(beginning: Int32Array, beginsTurn: boolean, signal: AbortSignal): Promise<void> {
     if (this.#sequence.length < beginning.length) {
-      await this.decode((position) => beginning.subarray(position), { signal });
+      await this.#decode((position) => beginning.subarray(position), { signal });
     }
     if (this.#sequence.length === beginning.length && beginning.length > this.#setup.template.length) {
-      await this.#prefixLoader.keepCheckpoint(beginsTurn);
+      await this.#prefill.keepCheckpoint(beginsTurn ? 'turn' : 'step');
     }
   }
 
@@ -240,7 +254,7 @@ export class ConversationSequence implements ReplySequence {
    */
   async captureCheckpoint(signal?: AbortSignal): Promise<ContentsCopy | undefined> {
     const { reproducible, states } = this.#setup.engine;
-    if (this.#sequence.swapped?.group !== this.#prefixLoader.group) {
+    if (this.#sequence.swapped?.group !== this.#prefill.group) {
       states.dropSwapped(this.#sequence); // other adapters computed the contents
     }
     const copy = await (reproducible ?? states).copyOf(this.#sequence, signal);
@@ -276,7 +290,7 @@ export class ConversationSequence implements ReplySequence {
    * @returns whether the engine accepted the checkpoint
    */
   adopt(checkpoint: ContentsCopy): boolean {
-    this.#sequence.group = this.#prefixLoader.group;
+    this.#sequence.group = this.#prefill.group;
     return this.#setup.engine.states.adopt(this.#sequence, checkpoint);
   }
 
@@ -307,7 +321,7 @@ export class ConversationSequence implements ReplySequence {
   ): Promise<Pick<StartReport, 'source' | 'cache' | 'bytes'>> {
     const { engine } = this.#setup;
     engine.states.setCheckpoints(this.#sequence, { ...source.#sequence.checkpoints });
-    this.#sequence.group = this.#prefixLoader.group;
+    this.#sequence.group = this.#prefill.group;
     // While contents are swapped out, the sequence of `source` may hold only the template.
     const isComplete = !source.#sequence.isEmpty && source.#sequence.swapped === undefined;
     if (isComplete && engine.context.info.kvLayout === 'unified' && engine.window.admitsFork(source.#sequence)) {

@@ -2,6 +2,7 @@
 import type { DecodeBatch } from '../native/context.js';
 import type { Sampler } from '../native/sampler.js';
 import type { PendingRequest } from './decode-request.js';
+import { isOvertakenBy } from './overtaking.js';
 import type { BatchInvariance } from './reproducible/self-test.js';
 import type { Sequence } from './sequence.js';
 
@@ -33,6 +34,8 @@ export interface BatchLimits {
   afterChunk?: boolean;
   /** Maximum tokens in a chunk of a prompt. @default `batchSize` */
   chunkSize?: number | undefined;
+  /** The time in ms, for {@link isOvertakenBy}. */
+  now(): number;
 }
 
 /** Minimum tokens of a prompt in a batch. Each batch reads all weights once, so smaller chunks would be inefficient. */
@@ -41,7 +44,7 @@ const MIN_CHUNK = 32;
 /**
  * Chooses the requests of the next batch: all single tokens, then prompts, both in the order of `queue`. Prompts get
  * equal shares of the rest of the batch. If a prompt does not need its whole share, the other prompts get the
- * unused part. Prompts of a higher priority get their shares first, and the other prompts share the remaining tokens.
+ * unused part. A prompt that has not begun is left out while another prompt overtakes it.
  */
 export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits): Slice[] {
   const { batchSize, chunkSize = batchSize } = limits;
@@ -70,7 +73,7 @@ export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits)
   if (limits.invariance === undefined && prompts.length > 0) {
     const free = batchSize - slices.length;
     const budget = slices.length > 0 ? Math.min(free, limits.promptBudget) : free;
-    sharePrompts(slices, prompts, budget, limits.maxOutputs);
+    sharePrompts(slices, withoutOvertaken(prompts, limits), budget, limits.maxOutputs);
   }
   return slices;
 }
@@ -121,20 +124,18 @@ function soloRequest(
 
 const isPrompt = (pending: PendingRequest) => pending.remaining > 1;
 
-function sharePrompts(slices: Slice[], prompts: readonly PendingRequest[], budget: number, maxOutputs: number): void {
-  let left = budget;
-  for (let waiting = prompts; waiting.length > 0 && left > 0; ) {
-    const highest = Math.max(...waiting.map(priorityOf));
-    const urgent = waiting.filter((pending) => priorityOf(pending) === highest);
-    left -= shareAmong(slices, urgent, left, maxOutputs);
-    waiting = waiting.filter((pending) => priorityOf(pending) !== highest);
+function withoutOvertaken(prompts: readonly PendingRequest[], { now }: BatchLimits): readonly PendingRequest[] {
+  const sides = prompts.filter(({ done, request }) => done === 0 && request.sequence.precedence === 'side');
+  if (sides.length === 0) {
+    return prompts;
   }
+  const time = now();
+  const isOvertaken = ({ request: { sequence } }: PendingRequest) =>
+    prompts.some(({ request }) => isOvertakenBy(sequence, request.sequence, time));
+  return prompts.filter((pending) => !(sides.includes(pending) && isOvertaken(pending)));
 }
 
-const priorityOf = ({ request }: PendingRequest) => request.priority ?? 0;
-
-/** @returns the number of tokens that were added to the batch */
-function shareAmong(slices: Slice[], prompts: readonly PendingRequest[], budget: number, maxOutputs: number): number {
+function sharePrompts(slices: Slice[], prompts: readonly PendingRequest[], budget: number, maxOutputs: number): void {
   const share = Math.max(MIN_CHUNK, Math.floor(budget / prompts.length));
   let left = budget;
   const chunks: Slice[] = [];
@@ -153,7 +154,6 @@ function shareAmong(slices: Slice[], prompts: readonly PendingRequest[], budget:
     chunk.count += more;
     left -= more;
   }
-  return budget - left;
 }
 
 /**

@@ -15,8 +15,6 @@ export interface DecodeRequest extends PrefillOptions {
   sequence: Sequence;
   /** At least one token. Do not change the array while the request runs. */
   tokens: Int32Array;
-  /** Prompts of a higher priority are prefilled first. @default 0 */
-  priority?: number | undefined;
   /** Chooses the next token. @default chooses the most likely token */
   sampler?: Sampler | null | undefined;
   /** The number of most likely next tokens to return with their log-probabilities. @default 0 */
@@ -77,6 +75,13 @@ export class PendingRequest {
   get remaining(): number {
     return this.request.tokens.length - this.done;
   }
+}
+
+export function youngestOf(candidates: readonly PendingRequest[]): PendingRequest | undefined {
+  return candidates.reduce<PendingRequest | undefined>(
+    (youngest, pending) => (youngest === undefined || pending.age > youngest.age ? pending : youngest),
+    undefined,
+  );
 }
 
 /** The limits of the context, for {@link requestProblem}. */

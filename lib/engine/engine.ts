@@ -32,6 +32,8 @@ export interface EngineOptions {
    * @default off: logits may differ in their last digits
    */
   reproducible?: BatchInvariance | undefined;
+  /** A clock in ms. @default performance.now */
+  now?: (() => number) | undefined;
 }
 
 /**
@@ -117,6 +119,7 @@ export class Engine {
     const sessionCount = maxSequences - (options.residentSequences ?? 0);
     const ids = Array.from({ length: maxSequences }, (_, id) => id);
     const onIdle = () => this.#cellQueue.onReleased();
+    const now = options.now ?? (() => performance.now());
     this.#cellQueue = new CellWaitQueue(() => this.context.info.kvCells - this.usedCells);
     this.context = new EngineContext(context, onIdle, options.reproducible !== undefined);
     this.states = new SequenceStates(options.states ?? new StateStore(0));
@@ -127,6 +130,7 @@ export class Engine {
       },
       onEvict: (sequence) => this.#swapOut(sequence),
       maxQueueSize: options.maxQueueSize,
+      now,
     });
     this.residents = new SequencePool(ids.slice(sessionCount), { onIdle, firstAge: RESIDENT_AGE });
     this.window = new WindowBudget(this.context, this.residents, this.sessions);
@@ -141,6 +145,7 @@ export class Engine {
       // Recurrent states take no cells, and each split stream has its own cells.
       freeCells: () => sharedCells - this.usedCells,
       canEverFit: (tokens) => context.model.recurrent || tokens <= context.info.kvCellsPerSequence,
+      now,
       chunkSize: options.reproducible === undefined ? undefined : chunkSize(context),
       batchInvariance: () => this.reproducible?.batchInvariance,
     });
@@ -198,6 +203,11 @@ export class Engine {
   /** Like {@link decode}, with greedy sampling. */
   async prefill(sequence: Sequence, tokens: Int32Array, options: PrefillOptions = {}): Promise<number> {
     return (await this.decode({ ...options, sequence, tokens })).token;
+  }
+
+  /** See {@link Scheduler.betweenSteps}. */
+  betweenSteps<T>(work: () => Promise<T>): Promise<T> {
+    return this.#scheduler.betweenSteps(work);
   }
 
   /** Measured number of prompt tokens that could be decoded while one byte of a state is copied; 0 until measured. */
@@ -313,10 +323,10 @@ export class Engine {
   /** Keeps the contents of a sequence that is about to be evicted, if restoring them later is worthwhile. */
   #swapOut(sequence: Sequence): void {
     const save = this.saver?.onEvict(sequence);
-    if (sequence.isAbandoned) {
-      this.states.dropPartial(sequence); // no other sequence can use partial checkpoints
-    }
     const isOneOff = sequence.isAbandoned && sequence.kind === 'request';
+    if (isOneOff) {
+      this.states.dropPartial(sequence); // the sequence never gets its cells back
+    }
     if (save !== undefined) {
       this.#swapOutAndSave(sequence, !isOneOff, save);
       return;

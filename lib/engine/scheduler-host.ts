@@ -23,6 +23,8 @@ export interface SchedulerHost {
   /** Whether the end of a sequence can be removed. */
   canTrim: boolean;
   /** See `BatchLimits`. */
+  now(): number;
+  /** See `BatchLimits`. */
   chunkSize?: number | undefined;
   /** See `BatchLimits`. */
   batchInvariance(): BatchInvariance | undefined;

@@ -3,7 +3,7 @@ import { isObserved, publish } from '../diagnostics/events.js';
 import { HeadstartError } from '../errors.js';
 import { type BatchLimits, BatchWriter, countTokens, fitBatch, planBatch, type Slice } from './batch.js';
 import { abortedRequestError, BlockedRequests } from './blocked-requests.js';
-import { type Decoded, type DecodeRequest, PendingRequest, requestProblem } from './decode-request.js';
+import { type Decoded, type DecodeRequest, PendingRequest, requestProblem, youngestOf } from './decode-request.js';
 import { picksFrom, requestExtras, settleRequest } from './decode-results.js';
 import type { SchedulerHost } from './scheduler-host.js';
 import type { Sequence } from './sequence.js';
@@ -36,6 +36,8 @@ export class Scheduler {
   #stepMs = Number.POSITIVE_INFINITY;
   /** Whether the newest decode was a chunk of one prompt. */
   #wasChunk = false;
+  /** Work that runs when the current decode has ended. */
+  readonly #betweenSteps: (() => void)[] = [];
 
   constructor(host: SchedulerHost) {
     this.#host = host;
@@ -54,6 +56,7 @@ export class Scheduler {
         return throughput.promptBudget(batchSize);
       },
       chunkSize: host.chunkSize,
+      now: host.now,
       get invariance() {
         return host.batchInvariance();
       },
@@ -89,6 +92,15 @@ export class Scheduler {
       this.#schedule();
     }
     return pending.promise;
+  }
+
+  /** Calls `work` while no decode is running. All sequences then hold exactly the tokens that they record. */
+  betweenSteps<T>(work: () => Promise<T>): Promise<T> {
+    return this.#decoding
+      ? new Promise((resolve) => {
+          this.#betweenSteps.push(() => resolve(work()));
+        })
+      : work();
   }
 
   #refusalOf(request: DecodeRequest): HeadstartError | undefined {
@@ -187,6 +199,9 @@ export class Scheduler {
       await this.#recover(slices, error, releasesBefore);
     } finally {
       this.#decoding = false;
+      for (const run of this.#betweenSteps.splice(0)) {
+        run();
+      }
       if (this.#closed) {
         this.#failAll();
       }
@@ -195,13 +210,16 @@ export class Scheduler {
   }
 
   /**
-   * The signal that may interrupt a decode. A decode that several requests share cannot be interrupted. A brief decode
-   * is not interrupted either, because a listener would double the time that JavaScript needs for each decode.
+   * The signal that may interrupt a decode. These decodes cannot be interrupted:
+   *
+   * - a decode that several requests share;
+   * - a decode on memory that cannot be trimmed, because the sequence would lose all its tokens;
+   * - a brief decode, because a listener would double the time that JavaScript needs for each decode.
    */
   #signalOf(slices: readonly Slice[]): AbortSignal | undefined {
     const [first] = slices;
     const isBrief = first?.count === 1 && this.#stepMs < BRIEF_MS;
-    return slices.length > 1 || isBrief ? undefined : first?.pending.request.signal;
+    return slices.length > 1 || isBrief || !this.#host.canTrim ? undefined : first?.pending.request.signal;
   }
 
   /**
@@ -371,13 +389,6 @@ export class Scheduler {
       pending.reject(closedError());
     }
   }
-}
-
-function youngestOf(candidates: readonly PendingRequest[]): PendingRequest | undefined {
-  return candidates.reduce<PendingRequest | undefined>(
-    (youngest, pending) => (youngest === undefined || pending.age > youngest.age ? pending : youngest),
-    undefined,
-  );
 }
 
 function closedError(): HeadstartError {

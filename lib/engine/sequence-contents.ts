@@ -1,5 +1,6 @@
 // What belongs to a sequence besides its tokens: its options, and its contents outside the KV cache.
 import { isPrefix } from '../tokens.js';
+import type { Precedence } from './overtaking.js';
 import type { PrefillChunk } from './reproducible/prefill-log.js';
 import type { Sequence } from './sequence.js';
 import type { ContentsCopy } from './sequence-states.js';
@@ -17,6 +18,8 @@ export interface SequenceOptions {
   affinity?: string | undefined;
   /** The tenant of the tokens. @default none */
   tenant?: string | undefined;
+  /** See {@link Precedence}. @default neither overtakes nor is overtaken */
+  precedence?: Precedence | undefined;
   /** Called after the engine has evicted the sequence. */
   onEvicted?: (() => void) | undefined;
 }
@@ -37,7 +40,7 @@ export interface SwappedContents {
 }
 
 /**
- * The two checkpoints of a conversation. The chat template decides which one the next turn can continue from. If the
+ * The checkpoints of a conversation. The chat template decides which one the next turn can continue from. If the
  * template leaves out the reasoning of earlier turns, the next prompt differs from the current one after the message
  * that began the current turn. If the template repeats all steps of a turn, the next prompt also contains the newest
  * tool result.
@@ -50,6 +53,8 @@ export interface SequenceCheckpoints {
    * turn is aborted.
    */
   step?: StoredState | undefined;
+  /** Captured where other prompts branch off. The newest is the last. */
+  branches?: readonly StoredState[] | undefined;
 }
 
 /** What is known about the next prompt of a conversation, whatever the next message will be. */
@@ -65,13 +70,52 @@ export interface NextPrompt {
 }
 
 /** The checkpoints that a sequence has. The store may have dropped some of them. */
-export function checkpointsOf({ checkpoints: { turn, step } }: { checkpoints: SequenceCheckpoints }): StoredState[] {
-  return [turn, step].filter((each) => each !== undefined);
+export function checkpointsOf({ checkpoints }: { checkpoints: SequenceCheckpoints }): StoredState[] {
+  const { turn, step, branches = [] } = checkpoints;
+  return [turn, step, ...branches].filter((each) => each !== undefined);
 }
 
-/** The longest partial checkpoint that a sequence can return to and that `accept` accepts. */
+/**
+ * Where a checkpoint is captured. `turn`: at the end of the first prompt of a turn. `step`: at the end of a later prompt
+ * of the turn. `branch`: where other prompts branch off.
+ */
+export type CheckpointKind = 'turn' | 'step' | 'branch';
+
+/** Maximum number of checkpoints that a sequence keeps where other prompts branch off. */
+const MAX_BRANCHES = 4;
+
+/**
+ * Adds a checkpoint. It replaces an older one of its kind. An older checkpoint stays only if its tokens are a prefix of
+ * the new tokens.
+ */
+export function withCheckpoint(
+  { turn, step, branches = [] }: SequenceCheckpoints,
+  stored: StoredState,
+  kind: CheckpointKind,
+): SequenceCheckpoints {
+  const isOlder = ({ tokens, isDropped }: StoredState) =>
+    !isDropped && tokens.length < stored.tokens.length && isPrefix(tokens, stored.tokens);
+  const olderBranches = branches.filter(isOlder);
+  if (kind === 'branch') {
+    return { turn, step, branches: [...olderBranches.slice(1 - MAX_BRANCHES), stored] };
+  }
+  const older = checkpointsOf({ checkpoints: { turn, step } })
+    .filter(isOlder)
+    .sort((a, b) => b.tokens.length - a.tokens.length);
+  return kind === 'step' && turn !== undefined && older.includes(turn)
+    ? { turn, step: stored, branches: olderBranches }
+    : { turn: stored, step: older[0], branches: olderBranches };
+}
+
+/** The checkpoints that are whole states. */
+export function withoutPartial({ turn, step, branches = [] }: SequenceCheckpoints): SequenceCheckpoints {
+  const whole = (stored: StoredState | undefined) => (stored?.isPartial ? undefined : stored);
+  return { turn: whole(turn), step: whole(step), branches: branches.filter(({ isPartial }) => !isPartial) };
+}
+
+/** The longest partial checkpoint to which a sequence can be trimmed and that `accept` accepts. */
 export function partialCheckpoint(
-  sequence: Sequence,
+  sequence: { checkpoints: SequenceCheckpoints; tokens: Int32Array },
   accept: (tokens: Int32Array) => boolean,
 ): StoredState | undefined {
   return checkpointsOf(sequence)

@@ -1,5 +1,6 @@
 import { throwIfAborted, waitInQueue } from '../abort.js';
 import { HeadstartError } from '../errors.js';
+import { isOvertakenBy } from './overtaking.js';
 import type { Sequence } from './sequence.js';
 
 export interface SequencePoolOptions {
@@ -11,6 +12,8 @@ export interface SequencePoolOptions {
   maxQueueSize?: number | undefined;
   /** The age of the first lease. @default 0 */
   firstAge?: number | undefined;
+  /** A clock in ms, for {@link isOvertakenBy}. @default performance.now */
+  now?: (() => number) | undefined;
 }
 
 interface Waiter {
@@ -21,7 +24,8 @@ interface Waiter {
 
 /**
  * Leases the ids of a context to sequences. If no id is free, the least recently used idle sequence is evicted. If all
- * sequences are busy, callers wait in the order of their calls.
+ * sequences are busy, callers wait in the order of their calls, except that one may overtake another: see
+ * {@link Precedence}.
  */
 export class SequencePool {
   readonly #free: number[];
@@ -31,6 +35,7 @@ export class SequencePool {
   /** Called when a sequence became idle or was released. */
   readonly #onIdle = new Set<() => void>();
   readonly #options: SequencePoolOptions;
+  readonly #now: () => number;
   #nextAge: number;
   #closed = false;
 
@@ -38,6 +43,7 @@ export class SequencePool {
     this.#free = [...ids].reverse();
     this.#options = options;
     this.#nextAge = options.firstAge ?? 0;
+    this.#now = options.now ?? (() => performance.now());
   }
 
   get size(): number {
@@ -90,6 +96,7 @@ export class SequencePool {
    */
   async lease(sequence: Sequence, signal?: AbortSignal, inProgress = false): Promise<void> {
     throwIfAborted(signal);
+    sequence.arrivedAt = this.#now();
     if (!this.tryLease(sequence)) {
       if (!inProgress) {
         this.#requireQueueSpace();
@@ -178,8 +185,8 @@ export class SequencePool {
   }
 
   /**
-   * Evicts one idle sequence. Sequences of one-off requests are evicted first, and pinned sequences last. Within each
-   * of these groups, the least recently used sequence is evicted first. Returns false if no sequence can be evicted.
+   * Evicts one idle sequence. {@link evictionRank} gives the order. Of sequences with the same rank, the least recently
+   * used one is evicted first. Returns false if no sequence can be evicted.
    *
    * @param accept restricts which sequences may be evicted. @default all
    * @param keepsContents whether `onEvict` is called, so that the contents can be kept. @default true
@@ -201,8 +208,14 @@ export class SequencePool {
 
   /** The sequence that {@link evictIdle} would evict now. */
   nextEvicted(accept: (sequence: Sequence) => boolean = () => true): Sequence | undefined {
-    const idle = [...this.#leased].filter((sequence) => !sequence.busy && accept(sequence));
-    return idle.find(({ kind }) => kind === 'request') ?? idle.find(({ pinned }) => !pinned) ?? idle[0];
+    let next: Sequence | undefined;
+    for (const sequence of this.#leased) {
+      const isIdle = !sequence.busy && accept(sequence);
+      if (isIdle && (next === undefined || evictionRank(sequence) < evictionRank(next))) {
+        next = sequence;
+      }
+    }
+    return next;
   }
 
   close(): void {
@@ -219,13 +232,21 @@ export class SequencePool {
   }
 
   #assignNext(id: number): void {
-    const next = this.#waiting.shift();
+    const next = this.#takeNext();
     if (next === undefined) {
       this.#free.push(id);
     } else {
       this.#assign(next.sequence, id, next.sequence.age);
       next.resolve();
     }
+  }
+
+  /** Takes the first waiting caller from the queue, or a caller that overtakes the first one. */
+  #takeNext(): Waiter | undefined {
+    const [first] = this.#waiting;
+    const time = this.#now();
+    const isNext = ({ sequence }: Waiter) => first !== undefined && isOvertakenBy(first.sequence, sequence, time);
+    return this.#waiting.splice(Math.max(0, this.#waiting.findIndex(isNext)), 1)[0];
   }
 
   #wait(sequence: Sequence, signal: AbortSignal | undefined): Promise<void> {
@@ -256,4 +277,13 @@ export class SequencePool {
 
 function closedError(): HeadstartError {
   return new HeadstartError('CLOSED', 'Expected an open agent, but it was closed');
+}
+
+/**
+ * The order of eviction, lowest first: one-off requests that have ended, one-off requests that wait for tools or a
+ * reader, idle conversations, conversations that wait for tools or a reader, pinned sequences. So a one-off request
+ * never displaces a conversation.
+ */
+function evictionRank({ kind, inProgress, pinned }: Sequence): number {
+  return (pinned ? 4 : 0) + (kind === 'request' ? 0 : 2) + (inProgress ? 1 : 0);
 }

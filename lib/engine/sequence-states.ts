@@ -1,10 +1,17 @@
 // Captures the states of sequences into the store: when sequences are evicted, for checkpoints, and for copies.
 import { HeadstartError } from '../errors.js';
 import type { SequenceState } from '../native/state.js';
-import { isPrefix } from '../tokens.js';
 import type { PrefillChunk } from './reproducible/prefill-log.js';
 import type { Sequence } from './sequence.js';
-import { checkpointsOf, type SequenceCheckpoints, type SwappedContents } from './sequence-contents.js';
+import {
+  type CheckpointKind,
+  checkpointsOf,
+  partialCheckpoint,
+  type SequenceCheckpoints,
+  type SwappedContents,
+  withCheckpoint,
+  withoutPartial,
+} from './sequence-contents.js';
 import { StateSizes } from './state-sizes.js';
 import type { StateStore, StoredState } from './state-store.js';
 import type { StateTransfer } from './state-transfers.js';
@@ -172,6 +179,7 @@ export class SequenceStates {
       ready: (capturing ?? capture()).then((stored) => {
         if (sequence.swapped === swapped) {
           swapped.stored = stored;
+          this.#dropUseless(sequence);
         } else if (stored !== undefined) {
           this.release(stored, sequence); // the contents were dropped during the capture
         }
@@ -196,27 +204,48 @@ export class SequenceStates {
       const end = stored === undefined ? () => undefined : this.store.hold(stored);
       return stored === undefined && chunks.length === 0 ? undefined : { tokens, chunks, state: stored?.state, end };
     }
-    if (sequence.isEmpty) {
-      return undefined;
-    }
+    return sequence.isEmpty ? undefined : this.copyLive(sequence, signal);
+  }
+
+  /**
+   * Copies the tokens that a sequence holds now, and their state. The caller must end the copy.
+   *
+   * @param begin calls its argument when the sequence may be captured. @default at once
+   * @returns as {@link copyOf}
+   * @throws as {@link copyOf}
+   */
+  async copyLive(
+    sequence: Sequence,
+    signal?: AbortSignal,
+    begin: <T>(work: () => Promise<T>) => Promise<T> = (work) => work(),
+  ): Promise<ContentsCopy | undefined> {
     const bytes = this.#sizes.expect(sequence.length);
     const transfer = await this.store.transfers.waitWithCells(ownerOf(sequence), bytes, signal);
-    const contents = { tokens: sequence.tokens.slice(), chunks: sequence.log?.chunks ?? [] };
-    const end = () => transfer?.end();
-    if (transfer === undefined) {
-      return contents.chunks.length > 0 ? { ...contents, state: undefined, end } : undefined;
-    }
     try {
-      const state = await sequence.capture();
-      this.#sizes.note(sequence.length, state.byteLength);
-      const isAccepted = transfer.accept(state);
-      return isAccepted || contents.chunks.length > 0
-        ? { ...contents, ...(isAccepted ? { state, transfer } : { state: undefined }), end }
-        : undefined;
+      const copy = await begin(() => this.#copyInto(sequence, transfer));
+      if (copy === undefined) {
+        transfer?.end();
+      }
+      return copy;
     } catch (error) {
-      end();
+      transfer?.end();
       throw error;
     }
+  }
+
+  async #copyInto(sequence: Sequence, transfer: StateTransfer | undefined): Promise<ContentsCopy | undefined> {
+    if (!sequence.canBeForked) {
+      return undefined; // it was emptied during the wait
+    }
+    const contents = { tokens: sequence.tokens.slice(), chunks: sequence.log?.chunks ?? [] };
+    const state = transfer && (await sequence.capture());
+    if (state !== undefined) {
+      this.#sizes.note(contents.tokens.length, state.byteLength);
+    }
+    const isAccepted = state !== undefined && transfer?.accept(state) === true;
+    const accepted = isAccepted ? { state, transfer } : { state: undefined };
+    const end = () => transfer?.end();
+    return isAccepted || contents.chunks.length > 0 ? { ...contents, ...accepted, end } : undefined;
   }
 
   /**
@@ -270,40 +299,28 @@ export class SequenceStates {
    * Captures a checkpoint of a sequence. If the model has attention layers, the checkpoint is partial: it holds only
    * the part of the state that cannot be trimmed.
    *
-   * @param beginsTurn see {@link addCheckpoint}
+   * @param kind see {@link withCheckpoint}
    * @throws as {@link capture}.
    */
-  async keepCheckpoint(sequence: Sequence, beginsTurn: boolean): Promise<void> {
+  async keepCheckpoint(sequence: Sequence, kind: CheckpointKind): Promise<void> {
     const begin = performance.now();
     const stored = await this.capture(sequence, sequence.hasAttention);
     if (stored !== undefined && !stored.isDropped) {
       this.checkpointTotals.count++;
       this.checkpointTotals.bytes += stored.state.byteLength;
       this.checkpointTotals.ms += performance.now() - begin;
-      this.addCheckpoint(sequence, stored, beginsTurn);
+      this.addCheckpoint(sequence, stored, kind);
     }
   }
 
   /** Drops the partial checkpoints. A partial checkpoint is of no use for a sequence that has lost its cells. */
   dropPartial(sequence: Sequence): void {
-    const { turn, step } = sequence.checkpoints;
-    const whole = (stored: StoredState | undefined) => (stored?.isPartial ? undefined : stored);
-    this.setCheckpoints(sequence, { turn: whole(turn), step: whole(step) });
+    this.setCheckpoints(sequence, withoutPartial(sequence.checkpoints));
   }
 
-  /**
-   * Adds a checkpoint of a sequence. An older checkpoint stays only if its tokens are a prefix of the new tokens.
-   *
-   * @param beginsTurn whether the checkpoint belongs to the first prompt of a turn. If not, it replaces the checkpoint
-   *   of the previous step, and the checkpoint of the turn stays.
-   */
-  addCheckpoint(sequence: Sequence, stored: StoredState, beginsTurn: boolean): void {
-    const { turn } = sequence.checkpoints;
-    const older = checkpointsOf(sequence)
-      .filter(({ tokens }) => tokens.length < stored.tokens.length && isPrefix(tokens, stored.tokens))
-      .sort((a, b) => b.tokens.length - a.tokens.length);
-    const isStep = !beginsTurn && turn !== undefined && older.includes(turn);
-    this.setCheckpoints(sequence, isStep ? { turn, step: stored } : { turn: stored, step: older[0] });
+  /** Adds a checkpoint of a sequence: see {@link withCheckpoint}. */
+  addCheckpoint(sequence: Sequence, stored: StoredState, kind: CheckpointKind): void {
+    this.setCheckpoints(sequence, withCheckpoint(sequence.checkpoints, stored, kind));
   }
 
   /** Replaces the checkpoints of a sequence. */
@@ -321,11 +338,45 @@ export class SequenceStates {
     }
   }
 
-  /** Call it after a sequence has loaded a state. Drops the state if all its owners were abandoned. */
-  dropAbandoned(stored: StoredState): void {
-    const owners = [...(this.#owners.get(stored) ?? [])];
-    if (owners.length > 0 && owners.every(({ isAbandoned }) => isAbandoned)) {
-      this.store.drop(stored);
+  /**
+   * The largest length up to `length` to which a whole state can be trimmed after a restore, with a partial checkpoint.
+   * An evicted sequence has partial checkpoints together with its whole state.
+   */
+  trimmableLength(stored: StoredState, length: number): number {
+    const lengths = this.ownersOf(stored).map(({ checkpoints }) => {
+      const checkpoint = partialCheckpoint({ checkpoints, tokens: stored.tokens }, ({ length: end }) => end <= length);
+      return checkpoint?.tokens.length ?? 0;
+    });
+    return Math.max(0, ...lengths);
+  }
+
+  /** The sequences that may continue from a state. */
+  ownersOf(stored: StoredState): Sequence[] {
+    return [...(this.#owners.get(stored) ?? [])];
+  }
+
+  /**
+   * Gives the checkpoints of a state's owner to a sequence that will restore the state, so that the sequence can be
+   * trimmed to them.
+   */
+  inheritCheckpoints(sequence: Sequence, stored: StoredState): void {
+    const owners = this.ownersOf(stored);
+    const owner = owners.find((each) => checkpointsOf(each).length > 0);
+    if (owner !== undefined && !owners.includes(sequence)) {
+      this.setCheckpoints(sequence, { ...owner.checkpoints });
+    }
+  }
+
+  /** Call it when another sequence continues an evicted, abandoned sequence. Drops all states of the latter. */
+  dropContinued(sequence: Sequence): void {
+    this.dropSwapped(sequence);
+    this.setCheckpoints(sequence, {});
+  }
+
+  /** Without a whole state, the partial checkpoints of an evicted sequence are useless. */
+  #dropUseless(sequence: Sequence): void {
+    if (!sequence.isLeased && (sequence.swapped === undefined || this.storedOf(sequence.swapped) === undefined)) {
+      this.dropPartial(sequence);
     }
   }
 
@@ -357,7 +408,25 @@ export class SequenceStates {
     const { kind, affinity, tenant } = sequence;
     const { isPartial } = state;
     const { tokens, group } = contents;
-    const stored: StoredState = { kind, affinity, tenant, tokens, group, state, isPartial, inProgress };
+    const dropUseless = () => {
+      for (const owner of owners) {
+        this.#dropUseless(owner);
+      }
+    };
+    const onEvicted = () => queueMicrotask(dropUseless); // the store is still making space now
+    const stored: StoredState = {
+      get kind() {
+        return [...owners].some((owner) => owner.kind === 'conversation') ? 'conversation' : kind;
+      },
+      affinity,
+      tenant,
+      tokens,
+      group,
+      state,
+      isPartial,
+      inProgress,
+      onEvicted,
+    };
     if (!this.store.put(stored, transfer)) {
       return undefined;
     }

@@ -1,5 +1,6 @@
 import type { SequenceState } from '../native/state.js';
 import type { EngineContext } from './engine-context.js';
+import type { Precedence } from './overtaking.js';
 import { PrefillLog } from './reproducible/prefill-log.js';
 import {
   type NextPrompt,
@@ -24,6 +25,7 @@ export class Sequence {
   readonly affinity: string | undefined;
   /** The tenant of the tokens. */
   readonly tenant: string | undefined;
+  readonly precedence: Precedence | undefined;
   /** The key group of the tokens: see `groupOf`. Tokens of one group are never used for another. Set it while empty. */
   group = '';
   /** How long the tokens are worth keeping: see {@link StateKind}. */
@@ -40,10 +42,12 @@ export class Sequence {
   nextPrompt: NextPrompt | undefined;
   /** Whether the contents must not be kept any longer, because the program called `forget`. */
   isForgotten = false;
-  /** Whether the sequence is evicted only after all idle sequences of its pool that are not pinned. */
+  /** Whether the sequence is evicted last. */
   pinned = false;
   /** Order of arrival of the current work: smaller is older. Undefined until the pool assigns a number to the work. */
   age: number | undefined;
+  /** When the current work asked for an id, in ms. */
+  arrivedAt = 0;
   /** The batches in which the tokens were decoded. Present with `reproducible`. */
   readonly log: PrefillLog | undefined;
   /**
@@ -69,11 +73,12 @@ export class Sequence {
   #windowStart = 0;
 
   constructor(context: EngineContext, options: SequenceOptions = {}) {
-    const { templateLength = 0, kind = 'conversation', affinity, tenant, onEvicted } = options;
+    const { templateLength = 0, kind = 'conversation', affinity, tenant, precedence, onEvicted } = options;
     this.#context = context;
     this.templateLength = templateLength;
     this.affinity = affinity;
     this.tenant = tenant;
+    this.precedence = precedence;
     this.kind = kind;
     this.#onEvicted = onEvicted;
     this.log = context.keepsPrefillLog ? new PrefillLog() : undefined;
@@ -263,17 +268,13 @@ export class Sequence {
     this.#windowStart = Math.max(this.#windowStart, this.#windowStartAt(length));
   }
 
-  /**
-   * @internal For the scheduler: empties the sequence for older requests, without waking requests that wait for cells.
-   */
+  /** @internal For the scheduler: empties the sequence for older requests. Wakes no request that waits for cells. */
   preempt(): void {
     this.#context.removeSequence(this.id).catch(() => undefined);
     this.#cut(0, false);
   }
 
-  /**
-   * Whether another sequence can become a copy of this one now. During a trim, the tokens in the KV cache are unknown.
-   */
+  /** Whether the sequence can be copied now. During a trim, the tokens in the KV cache are unknown. */
   get canBeForked(): boolean {
     return this.isLeased && !this.isEmpty && !this.#isTrimming;
   }

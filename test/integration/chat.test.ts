@@ -1,9 +1,10 @@
 // `chat` answers a whole conversation with each request. It reuses the tokens that earlier requests have computed.
 import type { AgentServer, ChatMessage, ChatRequest, Reply, RequestMessage } from 'llama-headstart';
 import { subscribeDiagnostics, tool } from 'llama-headstart';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type AgentSettings, EXACT, shareReplies, startAgent } from '../helpers/agents.js';
 import { vendoredTemplate } from '../helpers/lamp.js';
+import { codeOf } from '../helpers/native.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const QUESTIONS = ['My chain broke. What now?', 'What does a new one cost?', 'And the labor?', 'Thank you'];
@@ -140,6 +141,28 @@ describe('requests of one agent', () => {
       expect(all[index]?.map(({ text }) => text)).toEqual(texts);
       await alone.close();
     }
+  });
+
+  it('with tools overtake requests of their tenant that have no tools and wait', async () => {
+    const agent = await startAgent({ ...EXACT, nSeqMax: 1, contextSize: 8192 });
+    const tools = [tool({ name: 'price', description: 'Looks up', inputSchema: { type: 'object', properties: {} } })];
+    const controller = new AbortController();
+    const endless = { sampling: { ignoreEos: true }, signal: controller.signal };
+    const running = codeOf(() => agent.chat({ messages: [user('Hello')], ...endless }).result);
+    await vi.waitFor(() => expect(agent.health().activeSessions).toBe(1));
+    const order: string[] = [];
+    const send = async (name: string, request: Partial<ChatRequest>) => {
+      await agent.chat({ messages: [user(name)], tenant: 'a', maxTokens: 1, ...request }).result;
+      order.push(name);
+    };
+    const title = send('a title', {});
+    await vi.waitFor(() => expect(agent.health().queueLength).toBe(1));
+    const main = send('the main request', { tools, toolChoice: 'none' });
+    await vi.waitFor(() => expect(agent.health().queueLength).toBe(2));
+    controller.abort();
+    await Promise.all([title, main]);
+    expect(await running).toBe('ABORTED');
+    expect(order).toEqual(['the main request', 'a title']);
   });
 
   it('of one tenant never reuse tokens of another tenant', async () => {

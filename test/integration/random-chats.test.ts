@@ -4,13 +4,12 @@
 import type { AgentServer, ChatMessage, Reply } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, shareReplies, startAgent } from '../helpers/agents.js';
+import { expectSameFirstToken } from '../helpers/first-token.js';
 import { random } from '../helpers/random.js';
 import { rounds, variants } from '../helpers/soak.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const LAYOUTS = ['unified', 'split'] as const;
-/** Cells at other places in the KV cache change log-probabilities by less than this. */
-const NOISE = 0.05;
 
 interface Request {
   messages: readonly ChatMessage[];
@@ -64,16 +63,6 @@ async function runProgram(agent: AgentServer, steps: number, below: (max: number
   return done;
 }
 
-function expectSameLogits(actual: Reply, expected: Reply): void {
-  const [first] = actual.logProbabilities ?? [];
-  const [cold] = expected.logProbabilities ?? [];
-  const likely = new Map(cold?.likely.map(({ token, logProbability }) => [token, logProbability]));
-  for (const { token, logProbability } of first?.likely.slice(0, 1) ?? []) {
-    expect(Math.abs(logProbability - (likely.get(token) ?? Number.NEGATIVE_INFINITY))).toBeLessThan(NOISE);
-  }
-  expect(first?.likely.length).toBeGreaterThan(0);
-}
-
 describe.each(MEMORIES)('a random program of requests with the %s model', (name) => {
   const layouts = variants(LAYOUTS, (layout) => (layout === 'split') === (name === 'hybrid'));
   it.each(layouts)('gets the logits of cold requests, in the %s layout', async (kvLayout) => {
@@ -89,7 +78,7 @@ describe.each(MEMORIES)('a random program of requests with the %s model', (name)
         .result;
       const expected = await ask(cold, request);
       expect(expected.usage.cachedInputTokens).toBe(0);
-      expectSameLogits(reply, expected);
+      expectSameFirstToken(reply, expected);
     }
   });
 });

@@ -96,19 +96,6 @@ describe('the scheduler', () => {
     expect(engine.usedCells).toBe(0);
   });
 
-  it('prefills a prompt of a higher priority first', async () => {
-    const { engine } = await openEngine({ kvCells: 4096 });
-    const [first, urgent] = await leaseMany(engine, 2);
-    const ended: string[] = [];
-    await Promise.all([
-      engine.prefill(first as Sequence, someTokens(200, 1)).then(() => ended.push('first')),
-      engine
-        .decode({ sequence: urgent as Sequence, tokens: someTokens(400, 2), priority: 1 })
-        .then(() => ended.push('urgent')),
-    ]);
-    expect(ended).toEqual(['urgent', 'first']);
-  });
-
   it.each<[string, Partial<DecodeRequest>, string]>([
     ['undefined tokens', { tokens: undefined as never }, 'INVALID_ARGUMENT'],
     ['no tokens', { tokens: new Int32Array() }, 'INVALID_ARGUMENT'],

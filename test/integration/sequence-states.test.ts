@@ -107,7 +107,7 @@ describe('the checkpoints of a conversation', () => {
     };
     const add = async (sequence: Sequence, length: number, beginsTurn: boolean, of = TOKENS) => {
       const stored = await capture(length, of);
-      engine.states.addCheckpoint(sequence, stored, beginsTurn);
+      engine.states.addCheckpoint(sequence, stored, beginsTurn ? 'turn' : 'step');
       engine.states.release(stored, source);
     };
     return { engine, states, add, create: () => engine.createSequence() };

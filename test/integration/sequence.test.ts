@@ -103,7 +103,7 @@ describe('a fork', () => {
     const { engine } = await openEngine({ name: 'hybrid', maxSequences: 2, states: new StateStore(2 ** 28) });
     const [source] = (await leaseMany(engine, 1)) as [Sequence];
     await engine.prefill(source, someTokens(100, 1));
-    await engine.states.keepCheckpoint(source, true);
+    await engine.states.keepCheckpoint(source, 'turn');
     await engine.prefill(source, someTokens(50, 2));
     const trimming = source.trim(100);
     expect(source.canBeForked).toBe(false);

@@ -200,14 +200,15 @@ describe('a prompt', () => {
   const waits = async ({ shared, length, group = 'a' }: { shared: number; length: number; group?: string }) => {
     const { engine } = await openEngine({ maxSequences: 1 });
     const prompts = new PromptsInProgress();
+    const terms = { available: 100, minimumGain: 16, needsCut: false };
     const sequence = engine.createSequence();
     sequence.group = 'a';
     prompts.begin(sequence, someTokens(length, 1), 100);
     const tokens = Int32Array.of(...someTokens(shared, 1), 1, 1, 1);
-    const waiting = prompts.worthWaitingFor({ group, tokens, canTrim: true }, 100, 16);
+    const waiting = prompts.worthWaitingFor({ group, tokens, canTrim: true }, terms);
     prompts.end(sequence);
     await waiting;
-    expect(prompts.worthWaitingFor({ group, tokens, canTrim: true }, 100, 16)).toBeUndefined();
+    expect(prompts.worthWaitingFor({ group, tokens, canTrim: true }, terms)).toBeUndefined();
     return waiting !== undefined;
   };
 

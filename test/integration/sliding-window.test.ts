@@ -97,7 +97,10 @@ function converse(sessions: readonly Session[], from = 0): Promise<string[][]> {
   return Promise.all(sessions.map((session) => replies(session, MESSAGES.slice(from), MAX_TOKENS)));
 }
 
-/** Like {@link converse}. Also checks that no session lost its cells: a session that lost them decodes tokens twice. */
+/**
+ * Like {@link converse}. Also checks that no session lost its cells: a session that lost them decodes tokens twice.
+ * Sessions that send the same message at the same time may decode it only once.
+ */
 async function converseUndisturbed(
   agent: AgentServer,
   sessions: readonly Session[],
@@ -108,7 +111,7 @@ async function converseUndisturbed(
   const expected = cold.map(({ turns }) => turns.slice(from));
   expect(await converse(sessions, from)).toEqual(expected.map((turns) => turns.map(({ text }) => text)));
   const decoded = expected.flat().reduce((total, turn) => total + turn.decoded, 0);
-  expect(agent.health().decodedTokens - before).toBe(decoded);
+  expect(agent.health().decodedTokens - before).toBeLessThanOrEqual(decoded);
 }
 
 async function closeAll(agent: AgentServer, sessions: readonly Session[]): Promise<void> {

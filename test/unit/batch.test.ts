@@ -14,24 +14,24 @@ const sequences = new Map<number, Sequence>();
 beforeEach(() => sequences.clear());
 
 /** Returns the sequence with this id. The tests decode nothing, so its engine context has only one field. */
-function sequenceOf(id: number): Sequence {
-  const sequence = sequences.get(id) ?? new Sequence({ keepsPrefillLog: false } as EngineContext);
+function sequenceOf(id: number, precedence?: 'main' | 'side'): Sequence {
+  const sequence = sequences.get(id) ?? new Sequence({ keepsPrefillLog: false } as EngineContext, { precedence });
   sequences.set(id, sequence);
   sequence.assign(id);
   return sequence;
 }
 
 /** Returns a request of `count` tokens. Its sequence already holds 10 tokens and the request's first `done` tokens. */
-function pendingOf(id: number, count: number, done = 0, priority = 0): PendingRequest {
+function pendingOf(id: number, count: number, done = 0, precedence?: 'main' | 'side'): PendingRequest {
   const tokens = Int32Array.from({ length: count }, (_, index) => 100 * id + index);
-  const sequence = sequenceOf(id);
+  const sequence = sequenceOf(id, precedence);
   sequence.append(new Int32Array(10 + done), Math.min(sequence.length, 10 + done), 10 + done);
-  const pending = new PendingRequest({ sequence, tokens, priority }, id);
+  const pending = new PendingRequest({ sequence, tokens }, id);
   pending.done = done;
   return pending;
 }
 
-const LIMITS = { batchSize: 512, maxOutputs: 256, promptBudget: 64 };
+const LIMITS = { batchSize: 512, maxOutputs: 256, promptBudget: 64, now: () => 1000 };
 const counts = (queue: PendingRequest[], limits: BatchLimits = LIMITS) =>
   planBatch(queue, limits).map(({ pending, count }) => [pending.request.sequence.id, count]);
 
@@ -84,13 +84,13 @@ describe('a batch', () => {
     expect(counts([pendingOf(0, 1), suspect])).toEqual([[1, 1]]);
   });
 
-  it('contains prompts of the highest priority first, and other prompts get the remaining tokens', () => {
-    expect(counts([pendingOf(0, 400), pendingOf(1, 300, 0, 1), pendingOf(2, 100, 0, 1)])).toEqual([
-      [1, 300],
-      [2, 100],
-      [0, 112],
-    ]);
-    expect(counts([pendingOf(3, 400), pendingOf(4, 600, 0, 1)])).toEqual([[4, 512]]);
+  it('leaves out a prompt without tools that has not begun while a prompt with tools is prefilled', () => {
+    const queue = [pendingOf(0, 400, 0, 'side'), pendingOf(1, 300, 0, 'main'), pendingOf(2, 100)];
+    expect(counts(queue).map(([id]) => id)).toEqual([1, 2]);
+    expect(counts(queue, { ...LIMITS, now: () => 2000 }).map(([id]) => id)).toEqual([0, 1, 2]);
+    expect(counts([pendingOf(3, 400, 16, 'side'), queue[1] as PendingRequest]).map(([id]) => id)).toEqual([3, 1]);
+    (queue[0] as PendingRequest).request.sequence.group = 'other';
+    expect(counts(queue).map(([id]) => id)).toEqual([0, 1, 2]);
   });
 
   it('has output only for the last token of a request', () => {
@@ -157,7 +157,8 @@ describe('a batch', () => {
     fc.assert(
       fc.property(fc.array(request, { minLength: 1, maxLength: 40 }), limits, (requests, { promptBudget, ...rest }) => {
         const queue = requests.map(({ sequence, count }) => pendingOf(sequence, count));
-        const slices = planBatch(queue, { ...rest, promptBudget: Math.min(promptBudget, rest.batchSize) });
+        const budget = Math.min(promptBudget, rest.batchSize);
+        const slices = planBatch(queue, { ...LIMITS, ...rest, promptBudget: budget });
         const total = slices.reduce((sum, { count }) => sum + count, 0);
         expect(total).toBeGreaterThan(0);
         expect(total).toBeLessThanOrEqual(rest.batchSize);

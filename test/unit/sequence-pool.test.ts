@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { type EngineContext, Sequence, SequencePool } from 'llama-headstart/internal';
+import { type EngineContext, Sequence, type SequenceOptions, SequencePool } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 /** Makes a pool with the ids from 0 to `size` - 1. The tests decode nothing: the context only records emptied ids. */
@@ -10,13 +10,18 @@ function makePool(size: number) {
     onFreed: () => undefined,
     keepsPrefillLog: false,
   } as unknown as EngineContext;
-  const pool = new SequencePool(Array.from({ length: size }, (_, id) => id));
-  const create = (busy = true) => Object.assign(new Sequence(context), { busy });
+  const clock = { ms: 0 };
+  const pool = new SequencePool(
+    Array.from({ length: size }, (_, id) => id),
+    { now: () => clock.ms },
+  );
+  const create = (busy = true, options: SequenceOptions = {}) =>
+    Object.assign(new Sequence(context, options), { busy });
   const lease = async (sequence = create(), signal?: AbortSignal) => {
     await pool.lease(sequence, signal);
     return sequence;
   };
-  return { pool, emptied, create, lease };
+  return { pool, clock, emptied, create, lease };
 }
 
 describe('SequencePool', () => {
@@ -46,6 +51,47 @@ describe('SequencePool', () => {
     expect([pinned.isLeased, other.isLeased]).toEqual([true, false]);
     await lease();
     expect(pinned.isLeased).toBe(false);
+  });
+
+  it('evicts one-off requests first, and then idle conversations, and then turns that wait', async () => {
+    const { create, lease } = makePool(4);
+    const fill = (kind: 'request' | 'conversation', inProgress: boolean) =>
+      lease(Object.assign(create(false, { kind }), { inProgress }));
+    const turn = await fill('conversation', true);
+    const idle = await fill('conversation', false);
+    const waiting = await fill('request', true);
+    const ended = await fill('request', false);
+    for (const next of [ended, waiting, idle, turn]) {
+      expect(next.isLeased).toBe(true);
+      await lease();
+      expect(next.isLeased).toBe(false);
+    }
+  });
+
+  it('lets requests with tools overtake waiting requests of their group without tools for two seconds', async () => {
+    const served = async (ms: number, group = '') => {
+      const { pool, clock, create, lease } = makePool(1);
+      const running = await lease();
+      const order: string[] = [];
+      for (const [name, precedence] of [
+        ['title', 'side'],
+        ['other title', 'side'],
+        ['main', 'main'],
+      ] as const) {
+        const sequence = Object.assign(create(true, { precedence }), { group: name === 'main' ? group : '' });
+        lease(sequence).then(() => {
+          order.push(name);
+          pool.release(sequence);
+        });
+      }
+      clock.ms = ms;
+      pool.release(running);
+      await new Promise(setImmediate);
+      return order;
+    };
+    expect(await served(1999)).toEqual(['main', 'title', 'other title']);
+    expect(await served(2000)).toEqual(['title', 'other title', 'main']);
+    expect(await served(1999, 'another tenant')).toEqual(['title', 'other title', 'main']);
   });
 
   it('serves waiting callers in the order of their calls when all sequences are busy', async () => {

@@ -1,0 +1,124 @@
+// Requests share prefills that are in progress or were aborted, on every kind of memory. Each reply equals the reply of
+// an agent that prefills everything.
+import { type AgentServer, type ChatMessage, type Reply, subscribeDiagnostics } from 'llama-headstart';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { type AgentSettings, EXACT, startAgent } from '../helpers/agents.js';
+import { expectSameFirstToken } from '../helpers/first-token.js';
+import type { MicroModelName } from '../helpers/models.js';
+import { codeOf } from '../helpers/native.js';
+import { variants } from '../helpers/soak.js';
+
+const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
+/** An upper bound of the tokens of a short message and the markup around it. */
+const NEW_TOKENS = 60;
+const HEAD = 'My chain broke. It was old and worn. '.repeat(14);
+/** A lower bound of the tokens in {@link HEAD}. */
+const HEAD_TOKENS = 300;
+
+const CASES: [MicroModelName, 'unified' | 'split'][] = MEMORIES.flatMap((name) => [
+  [name, 'unified'],
+  [name, 'split'],
+]);
+const REPRESENTATIVES = variants(
+  CASES,
+  ([name, layout]) => layout === 'unified' || name === 'dense' || name === 'hybrid',
+);
+
+const OPTIONS = { maxTokens: 6, logProbabilities: 3 } as const;
+
+const user = (content: string): ChatMessage => ({ role: 'user', content });
+const prefilledBy = ({ usage }: Reply) => usage.inputTokens - usage.cachedInputTokens;
+
+function open(name: MicroModelName, kvLayout: 'unified' | 'split', settings: AgentSettings = {}) {
+  return startAgent({ name, kvLayout, contextSize: 2048, batchSize: 64, nSeqMax: 6, ...EXACT, ...settings });
+}
+
+const ask = (agent: AgentServer, content: string, signal?: AbortSignal) =>
+  agent.chat({ messages: [user(content)], ...OPTIONS, ...(signal && { signal }) }).result;
+
+/** Expects that each reply begins as in an agent that prefills everything. */
+async function expectAsCold(name: MicroModelName, kvLayout: 'unified' | 'split', replies: Record<string, Reply[]>) {
+  const agent = await open(name, kvLayout, { nSeqMax: 1, maxMemoryBytes: 0 });
+  for (const [content, all] of Object.entries(replies)) {
+    const session = await agent.createSession({ templateCache: false });
+    const cold = await session.send(content, OPTIONS);
+    await session.close();
+    for (const reply of all) {
+      expectSameFirstToken(reply, cold);
+    }
+  }
+}
+
+/** Resolves when `count` chunks of prompts were decoded. */
+function chunks(count: number): Promise<void> {
+  return new Promise((resolve) => {
+    let seen = 0;
+    const stop = subscribeDiagnostics('decode', ({ promptTokens }) => {
+      seen += promptTokens > 1 ? 1 : 0;
+      if (seen === count) {
+        resolve();
+      }
+    });
+    onTestFinished(stop);
+  });
+}
+
+describe.each(REPRESENTATIVES)('with the %s model in the %s layout', (name, kvLayout) => {
+  it('a request that comes again during its prefill shares this prefill, and gets its own reply', async () => {
+    const agent = await open(name, kvLayout);
+    await ask(agent, 'Hello'); // loads the template
+    const begun = chunks(2);
+    const first = ask(agent, HEAD);
+    await begun;
+    const again = await Promise.all([ask(agent, HEAD), ask(agent, HEAD)]);
+    await expectAsCold(name, kvLayout, { [HEAD]: [await first, ...again] });
+    expect(prefilledBy(await first)).toBeGreaterThan(HEAD_TOKENS);
+    expect(Math.max(...again.map(prefilledBy))).toBeLessThan(NEW_TOKENS);
+    expect(agent.health()).toMatchObject({ activeSessions: 0, queueLength: 0 });
+  });
+
+  it('requests that arrive together prefill their common head once', async () => {
+    const agent = await open(name, kvLayout);
+    const contents = ['And a brake?', 'What is a hub?', 'Thank you!', 'Hello'].map((end) => HEAD + end);
+    const replies = await Promise.all(contents.map((content) => ask(agent, content)));
+    const prefilled = replies.map(prefilledBy).sort((a, b) => a - b);
+    expect(prefilled.pop()).toBeGreaterThan(HEAD_TOKENS);
+    expect(Math.max(...prefilled)).toBeLessThan(NEW_TOKENS);
+    await expectAsCold(
+      name,
+      kvLayout,
+      Object.fromEntries(contents.map((content, at) => [content, [replies[at] as Reply]])),
+    );
+  });
+
+  it('a request continues at a place where earlier requests branched off', async () => {
+    const agent = await open(name, kvLayout);
+    const contents = ['And a brake?', 'What is a hub?', 'Thank you!'].map((end) => HEAD + end.repeat(20));
+    const replies: Reply[] = [];
+    for (const content of contents) {
+      replies.push(await ask(agent, content));
+    }
+    const cached = replies.map(({ usage }) => usage.cachedInputTokens);
+    expect(cached[2]).toBeGreaterThan(HEAD_TOKENS);
+    await expectAsCold(
+      name,
+      kvLayout,
+      Object.fromEntries(contents.map((content, at) => [content, [replies[at] as Reply]])),
+    );
+  });
+
+  it.each([1, 4])('the repeat of a request that was aborted after %i chunks continues there', async (count) => {
+    const agent = await open(name, kvLayout);
+    await ask(agent, 'Hello');
+    const controller = new AbortController();
+    const aborted = codeOf(() => ask(agent, HEAD, controller.signal));
+    await chunks(count);
+    controller.abort();
+    expect(await aborted).toBe('ABORTED');
+    const { decodedTokens: before } = agent.health();
+    const reply = await ask(agent, HEAD);
+    expect(reply.usage.cachedInputTokens).toBeGreaterThanOrEqual(count * 64 - 1);
+    expect(agent.health().decodedTokens - before).toBe(prefilledBy(reply) + reply.usage.outputTokens - 1);
+    await expectAsCold(name, kvLayout, { [HEAD]: [reply] });
+  });
+});
