@@ -148,17 +148,19 @@ describe('requests of one agent', () => {
     const tools = [tool({ name: 'price', description: 'Looks up', inputSchema: { type: 'object', properties: {} } })];
     const controller = new AbortController();
     const endless = { sampling: { ignoreEos: true }, signal: controller.signal };
+    const until = (health: object) =>
+      vi.waitFor(() => expect(agent.health()).toMatchObject(health), { timeout: 20_000 });
     const running = codeOf(() => agent.chat({ messages: [user('Hello')], ...endless }).result);
-    await vi.waitFor(() => expect(agent.health().activeSessions).toBe(1));
+    await until({ activeSessions: 1 });
     const order: string[] = [];
     const send = async (name: string, request: Partial<ChatRequest>) => {
       await agent.chat({ messages: [user(name)], tenant: 'a', maxTokens: 1, ...request }).result;
       order.push(name);
     };
     const title = send('a title', {});
-    await vi.waitFor(() => expect(agent.health().queueLength).toBe(1));
+    await until({ queueLength: 1 });
     const main = send('the main request', { tools, toolChoice: 'none' });
-    await vi.waitFor(() => expect(agent.health().queueLength).toBe(2));
+    await until({ queueLength: 2 });
     controller.abort();
     await Promise.all([title, main]);
     expect(await running).toBe('ABORTED');
