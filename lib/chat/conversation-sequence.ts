@@ -39,7 +39,7 @@ export class ConversationSequence implements ReplySequence {
    */
   get replyGroup(): string | undefined {
     const { engine, useCache } = this.#setup;
-    const { group } = this.#prefixLoader;
+    const { group } = this.#prefill;
     return engine.reproducible ? undefined : useCache ? group : `${group} ${this.#ownGroup}`;
   }
 
