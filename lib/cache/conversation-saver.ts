@@ -38,7 +38,10 @@ export class ConversationSaver implements EngineSaver {
     parts.engine.saver = this;
   }
 
-  onEvict(sequence: Sequence): ((captured: Promise<ContentsCopy | undefined>) => void) | undefined {
+  onEvict(
+    sequence: Sequence,
+    isTakenOver: boolean,
+  ): ((captured: Promise<ContentsCopy | undefined>) => void) | undefined {
     const plan = this.#plan(sequence);
     if (plan === undefined) {
       return undefined;
@@ -48,7 +51,11 @@ export class ConversationSaver implements EngineSaver {
       this.#saveStored(conversation, stored);
       return undefined;
     }
-    if (conversation.tokens.length < sequence.length) {
+    const isShortened = conversation.tokens.length < sequence.length;
+    if (isShortened && isTakenOver) {
+      return undefined; // the new owner needs all tokens, and must learn of a failure
+    }
+    if (isShortened) {
       sequence.rewind(conversation.tokens.length);
     }
     return (captured) => this.#parts.store.save(conversation, this.#unlessContinued(sequence, conversation, captured));
@@ -127,7 +134,7 @@ export class ConversationSaver implements EngineSaver {
       engine.sessions.evictIdle((other) => other === sequence);
       await store.settled();
     } else {
-      await store.save(conversation, this.#captureIdle(sequence, conversation.tokens));
+      await store.save(conversation, this.#captureIdle(sequence, conversation));
     }
   }
 
@@ -138,10 +145,11 @@ export class ConversationSaver implements EngineSaver {
   }
 
   /** Captures a sequence, if it still is idle and has these tokens when there is memory for its state. */
-  async #captureIdle(sequence: Sequence, tokens: Int32Array): Promise<ContentsCopy | undefined> {
+  async #captureIdle(sequence: Sequence, { tokens, keyring }: UnsavedConversation): Promise<ContentsCopy | undefined> {
     const { states } = this.#parts.engine;
     const transfer = await states.waitForCopy(sequence);
-    if (sequence.busy || !sequence.isLeased || !sameTokens(sequence.tokens, tokens)) {
+    const { busy, isLeased, group } = sequence;
+    if (busy || !isLeased || group !== keyring.group || !sameTokens(sequence.tokens, tokens)) {
       transfer.end();
       return undefined;
     }
@@ -164,7 +172,7 @@ export class ConversationSaver implements EngineSaver {
     const tokens = sequence.tokens.slice(0, length);
     const promptTokens = Math.min(length, nextPrompt?.messageEnd ?? nextPrompt?.promptLength ?? length);
     const prefillMs = (length - templateLength) * msPerToken;
-    const conversation = { keyring, tokens, templateLength, promptTokens, prefillMs, tenant, affinity };
+    const conversation = { keyring, tokens, promptTokens, prefillMs, tenant, affinity };
     const isWanted =
       length > templateLength &&
       store.admits(engine.states.expectedBytes(length) ?? 0, prefillMs) &&

@@ -52,8 +52,6 @@ export interface ForgetReport {
 export interface UnsavedConversation extends ForgetOptions {
   keyring: Keyring;
   tokens: Int32Array;
-  /** Number of tokens at the start that a template provides. */
-  templateLength: number;
   /** See {@link ConversationMark.promptTokens}. */
   promptTokens: number;
   /** Expected duration of a prefill of all tokens, ms. */
@@ -123,7 +121,7 @@ export class ConversationStore {
   admits(bytes: number, prefillMs: number): boolean {
     const writeMs = bytes * (this.#writeMs.value ?? ASSUMED_WRITE_MS);
     const isFaster = prefillMs > this.options.minSpeedup * (writeMs + this.readMs(bytes));
-    return isFaster && bytes <= this.#maxBytes && bytes <= this.#allowedBytes();
+    return isFaster && this.#maxBytes > 0 && bytes <= this.#maxBytes && bytes <= this.#allowedBytes();
   }
 
   /** Expected time to read and restore a file of this size, ms. */
@@ -135,15 +133,15 @@ export class ConversationStore {
     this.#readMs.add(ms / bytes);
   }
 
-  /** Whether the conversation has grown enough since its last save. */
-  hasGrown({ keyring, tokens, templateLength }: UnsavedConversation): boolean {
+  /** Whether the conversation was never saved, or has grown enough since its last save. */
+  hasGrown({ keyring, tokens }: UnsavedConversation): boolean {
     const saved = [
       ...this.#superseded(keyring.group, tokens).map((entry) => entry.tokens),
       ...[...this.#saves]
         .filter(({ conversation, mark }) => conversation.keyring.group === keyring.group && continues(tokens, mark))
         .map(({ conversation }) => conversation.tokens.length),
     ];
-    const before = Math.max(templateLength, ...saved);
+    const before = Math.max(0, ...saved);
     const grown = tokens.length - before;
     return grown > 0 && (grown >= MIN_GROWN_TOKENS || grown >= MIN_GROWTH * before);
   }

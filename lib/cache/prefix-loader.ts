@@ -278,8 +278,8 @@ export class PrefixLoader {
   }
 
   /**
-   * Whether cells are plentiful. A restored sequence shares no cells with its template, so if cells are scarce, a fork
-   * of the template is better.
+   * Whether a candidate is worth its cells. A restored sequence shares no cells with its template. So if cells are
+   * scarce, and the template is the larger part of the candidate, a fork of the template is better.
    */
   #isAffordable(candidate: ConversationCandidate | DiskCandidate): boolean {
     const { engine, template } = this.#setup;
@@ -287,7 +287,7 @@ export class PrefixLoader {
     const { swapped, ownCells } = this.#sequence;
     const isShared = candidate.source === 'sequence' || info.kvLayout === 'split' || model.recurrent;
     const isOwn = candidate.source === 'memory' && checkpointsOf(this.#sequence).includes(candidate.stored);
-    if (isShared || isOwn || template.length === 0 || swapped?.isCopy) {
+    if (isShared || isOwn || candidate.tokens >= 2 * template.length || swapped?.isCopy) {
       return true;
     }
     return info.kvCells - engine.usedCells + ownCells >= 2 * candidate.tokens;

@@ -128,7 +128,7 @@ export class Engine {
         onIdle();
         this.saver?.onIdle();
       },
-      onEvict: (sequence) => this.#swapOut(sequence),
+      onEvict: (sequence, isTakenOver) => this.#swapOut(sequence, isTakenOver),
       maxQueueSize: options.maxQueueSize,
       now,
     });
@@ -321,8 +321,8 @@ export class Engine {
   }
 
   /** Keeps the contents of a sequence that is about to be evicted, if restoring them later is worthwhile. */
-  #swapOut(sequence: Sequence): void {
-    const save = this.saver?.onEvict(sequence);
+  #swapOut(sequence: Sequence, isTakenOver: boolean): void {
+    const save = this.saver?.onEvict(sequence, isTakenOver);
     const isOneOff = sequence.isAbandoned && sequence.kind === 'request';
     if (isOneOff) {
       this.states.dropPartial(sequence); // the sequence never gets its cells back

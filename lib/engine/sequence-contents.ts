@@ -128,11 +128,14 @@ export function partialCheckpoint(
 export interface ConversationSaver {
   /**
    * Called before an eviction, while the sequence still holds its tokens. May shorten the sequence to the part that the
-   * next prompt can continue from.
+   * next prompt can continue from, unless another sequence takes over the tokens.
    *
    * @returns a function that saves the captured state; undefined if the state is not worth a file
    */
-  onEvict(sequence: Sequence): ((captured: Promise<ContentsCopy | undefined>) => void) | undefined;
+  onEvict(
+    sequence: Sequence,
+    isTakenOver: boolean,
+  ): ((captured: Promise<ContentsCopy | undefined>) => void) | undefined;
   /** Called when a sequence became idle. */
   onIdle(): void;
 }

@@ -6,8 +6,11 @@ import type { Sequence } from './sequence.js';
 export interface SequencePoolOptions {
   /** Called when a sequence became idle or was released. */
   onIdle?: (() => void) | undefined;
-  /** Called before an eviction, while the sequence still holds its tokens. */
-  onEvict?: ((sequence: Sequence) => void) | undefined;
+  /**
+   * Called before an eviction, while the sequence still holds its tokens. `isTakenOver` tells whether the tokens move to
+   * another sequence. If not, they are removed.
+   */
+  onEvict?: ((sequence: Sequence, isTakenOver: boolean) => void) | undefined;
   /** Maximum number of callers that wait for an id. @default no limit */
   maxQueueSize?: number | undefined;
   /** The age of the first lease. @default 0 */
@@ -134,7 +137,7 @@ export class SequencePool {
     this.#requireOpen();
     this.#leased.delete(idle);
     if (keepsContents) {
-      this.#options.onEvict?.(idle);
+      this.#options.onEvict?.(idle, true);
     }
     idle.moveTo(sequence);
     idle.notifyEvicted();
@@ -198,7 +201,7 @@ export class SequencePool {
     }
     this.#leased.delete(evicted);
     if (keepsContents) {
-      this.#options.onEvict?.(evicted);
+      this.#options.onEvict?.(evicted, false);
     }
     const id = evicted.leave();
     evicted.notifyEvicted();

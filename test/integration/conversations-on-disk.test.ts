@@ -1,42 +1,218 @@
 // Conversations are saved in the cache directory. After a restart, the next turn continues from its file.
-import type { AgentServer, ChatMessage, ChatRequest, Reply } from 'llama-headstart';
+import { readFileSync } from 'node:fs';
+import { readdir, stat, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { AgentServer, ChatMessage } from 'llama-headstart';
+import { defaultConversationBytes } from 'llama-headstart/internal';
+import { SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { ALWAYS, ask, conversationsIn, LONG } from '../helpers/conversations.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
-/** Saves each conversation, however short. */
-const ALWAYS = { minSpeedup: 0, maxBytes: 2 ** 30 };
+const UNTRIMMABLE = ['sliding-window', 'recurrent', 'hybrid'] as const;
 
-const user = (content: string): ChatMessage => ({ role: 'user', content });
+/** A chat template that opens each reply with a text that later prompts do not repeat. */
+const REWRITING = readFileSync(
+  fileURLToPath(new URL('../../vendor/llama.cpp/models/templates/Qwen3.5-4B.jinja', import.meta.url)),
+  'utf8',
+);
 
-/** Continues a conversation with one request, and adds both messages to it. */
-async function ask(
-  agent: AgentServer,
-  messages: ChatMessage[],
-  content: string,
-  more: Partial<ChatRequest> = {},
-): Promise<Reply> {
-  messages.push(user(content));
-  const reply = await agent.chat({ messages, maxTokens: 12, ...more }).result;
-  messages.push({ role: 'assistant', content: reply.text });
-  return reply;
+/** Starts an agent that saves conversations in `cacheDir`. */
+function start(cacheDir: string, settings: AgentSettings = {}): Promise<AgentServer> {
+  return startAgent({ ...EXACT, contextSize: 2048, cacheDir, conversations: ALWAYS, ...settings });
+}
+
+/** Returns the reply of an agent without any cache. */
+async function coldReply(settings: AgentSettings, messages: readonly ChatMessage[], content: string): Promise<string> {
+  const agent = await startAgent({ ...EXACT, contextSize: 2048, maxResidentTemplates: 0, ...settings });
+  const { text } = await ask(agent, [...messages], content);
+  await agent.close();
+  return text;
 }
 
 describe.each(MEMORIES)('after a restart with the %s model', (name) => {
   it('the next turn reuses 95 % of the conversation, and gets the reply of a cold agent', async () => {
     const cacheDir = await temporaryDirectory();
-    const settings: AgentSettings = { name, ...EXACT, contextSize: 2048 };
     const messages: ChatMessage[] = [];
-    const first = await startAgent({ ...settings, cacheDir, conversations: ALWAYS });
-    await ask(first, messages, `My chain broke. ${'It was old and worn. '.repeat(20)}`);
+    const first = await start(cacheDir, { name });
+    await ask(first, messages, LONG);
     const { usage } = await ask(first, messages, 'What does a new one cost?');
     await first.close();
-    const second = await startAgent({ ...settings, cacheDir, conversations: ALWAYS });
-    expect(second.health().conversations.count).toBe(1);
-    const next = await ask(second, [...messages], 'And the labor?');
-    const old = usage.inputTokens + usage.outputTokens;
-    expect(next.usage.cachedInputTokens).toBeGreaterThanOrEqual(0.95 * old);
-    const cold = await ask(await startAgent({ ...settings, maxResidentTemplates: 0 }), [...messages], 'And the labor?');
-    expect(next.text).toBe(cold.text);
+    const second = await start(cacheDir, { name });
+    expect(second.health().conversations).toMatchObject({ count: 1, maxBytes: ALWAYS.maxBytes });
+    const cold = await coldReply({ name }, messages, 'And the labor?');
+    const next = await ask(second, messages, 'And the labor?');
+    expect(next.usage.cachedInputTokens).toBeGreaterThanOrEqual(0.95 * (usage.inputTokens + usage.outputTokens));
+    expect(next.cache).toMatchObject({ source: 'disk' });
+    expect(next.text).toBe(cold);
+  });
+
+  it('a new session that begins with the messages of an earlier session continues from its file', async () => {
+    const cacheDir = await temporaryDirectory();
+    const first = await start(cacheDir, { name });
+    const session = await first.createSession();
+    await session.send(LONG, { maxTokens: 12 });
+    const { messages } = session;
+    await first.close();
+    const second = await start(cacheDir, { name });
+    const { usage } = await (await second.createSession({ messages })).send('And now?', { maxTokens: 1 });
+    expect(usage.cachedInputTokens).toBeGreaterThan(100);
+  });
+});
+
+describe.each(UNTRIMMABLE)('with the %s model and a chat template that rewrites the reply, the next turn', (name) => {
+  const settings: AgentSettings = { name, chatTemplate: REWRITING };
+  const ends: [string, AgentSettings, (agent: AgentServer) => Promise<unknown>][] = [
+    ['after a restart', {}, async () => undefined],
+    ['after an eviction and a restart', { nSeqMax: 1 }, (agent) => ask(agent, [], 'Something else')],
+    [
+      'after an idle time and a restart',
+      { conversations: { ...ALWAYS, idleMs: 1 } },
+      (agent) => expect.poll(() => agent.health().conversations.count).toBe(1),
+    ],
+  ];
+
+  it.each(ends)('%s continues from the last message', async (_, more, end) => {
+    const cacheDir = await temporaryDirectory();
+    const first = await start(cacheDir, { ...settings, ...more });
+    const messages: ChatMessage[] = [];
+    const { usage } = await ask(first, messages, LONG);
+    await end(first);
+    await first.close();
+    const cold = await coldReply(settings, messages, 'And now?');
+    const second = await start(cacheDir, settings);
+    const next = await ask(second, messages, 'And now?');
+    expect(next.usage.cachedInputTokens).toBeGreaterThanOrEqual(0.95 * usage.inputTokens);
+    expect(next.text).toBe(cold);
+  });
+});
+
+describe('a conversation on disk', () => {
+  it('is replaced by its newer state, also after a restart, and by no other conversation', async () => {
+    const cacheDir = await temporaryDirectory();
+    const messages: ChatMessage[] = [];
+    const names = new Set<string>();
+    for (const content of [LONG, LONG, LONG]) {
+      const agent = await start(cacheDir);
+      await ask(agent, messages, content);
+      await agent.close();
+      const [name, ...others] = await conversationsIn(cacheDir);
+      expect(others).toEqual([]);
+      names.add(name as string);
+    }
+    expect(names.size).toBe(3);
+    const agent = await start(cacheDir);
+    await ask(agent, [], `Something else. ${LONG}`);
+    await agent.close();
+    expect(await conversationsIn(cacheDir)).toHaveLength(2);
+  });
+
+  it('is not saved again before it has grown by a quarter', async () => {
+    const cacheDir = await temporaryDirectory();
+    const messages: ChatMessage[] = [];
+    const files: string[][] = [];
+    for (const content of [LONG.repeat(2), 'A bit more.', LONG]) {
+      const agent = await start(cacheDir);
+      await ask(agent, messages, content);
+      await agent.close();
+      files.push(await conversationsIn(cacheDir));
+    }
+    expect(files[1]).toEqual(files[0]);
+    expect(files[2]).not.toEqual(files[1]);
+  });
+
+  it('is not saved if a prefill is faster than the write and the read, or beyond a budget', async () => {
+    const limits = [
+      { ...ALWAYS, minSpeedup: 1000 },
+      { ...ALWAYS, maxBytes: 0 },
+      { ...ALWAYS, maxBytes: 1000 },
+      { ...ALWAYS, maxBytesPerHour: 1000 },
+    ];
+    for (const conversations of limits) {
+      const cacheDir = await temporaryDirectory();
+      const agent = await start(cacheDir, { conversations });
+      await ask(agent, [], LONG);
+      await agent.close();
+      expect(await conversationsIn(cacheDir)).toEqual([]);
+    }
+  });
+
+  it('is off by default', async () => {
+    const cacheDir = await temporaryDirectory();
+    const agent = await startAgent({ cacheDir });
+    await ask(agent, [], LONG);
+    expect(agent.health().conversations).toEqual({ count: 0, bytes: 0, maxBytes: 0 });
+    await agent.close();
+    expect(await conversationsIn(cacheDir)).toEqual([]);
+  });
+
+  it('is deleted seven days after its last use, but a template is not', async () => {
+    const cacheDir = await temporaryDirectory();
+    const agent = await start(cacheDir);
+    await ask(agent, [], LONG);
+    await agent.close();
+    const weekAgo = new Date(Date.now() - 7 * 24 * 3_600_000 - 1000);
+    const names = (await readdir(cacheDir)).filter((name) => name.endsWith('.kv'));
+    expect(names).toHaveLength(2);
+    for (const name of names) {
+      await utimes(join(cacheDir, name), weekAgo, weekAgo);
+    }
+    await (await start(cacheDir)).close();
+    expect((await readdir(cacheDir)).filter((name) => name.endsWith('.kv'))).toEqual([
+      expect.stringMatching(/^template_/),
+    ]);
+  });
+
+  it('leaves first if it was used least recently, and never counts among the templates', async () => {
+    const cacheDir = await temporaryDirectory();
+    const conversations = [[], []] as ChatMessage[][];
+    const first = await start(cacheDir);
+    for (const messages of conversations) {
+      await ask(first, messages, `${conversations.indexOf(messages)} ${LONG}`);
+    }
+    await first.close();
+    const { bytes } = (await start(cacheDir)).health().conversations;
+    const second = await start(cacheDir, { conversations: { ...ALWAYS, maxBytes: Math.ceil(1.2 * bytes) } });
+    await ask(second, conversations[0] as ChatMessage[], 'And now?', { maxTokens: 1 }); // a use
+    const other: ChatMessage[] = [];
+    await ask(second, other, `2 ${LONG}`);
+    expect(second.getTemplateCacheStats()).toMatchObject({ entries: 1, saves: 0, evictions: { disk: 0 } });
+    expect(await second.templateCache.list()).toHaveLength(1);
+    await second.close();
+    const third = await start(cacheDir);
+    expect(third.health().conversations.count).toBe(2);
+    const reused = [];
+    for (const messages of [...conversations, other]) {
+      const { usage } = await ask(third, messages, 'Thanks', { maxTokens: 1 });
+      reused.push(usage.cachedInputTokens / usage.inputTokens > 0.9);
+    }
+    expect(reused).toEqual([true, false, true]);
+  });
+
+  it('has the format and the permissions of a template, and no name of a tenant or affinity', async () => {
+    const cacheDir = await temporaryDirectory();
+    const agent = await start(cacheDir);
+    await ask(agent, [], LONG, { tenant: 'Tenant A', affinity: 'Affinity B' });
+    await agent.close();
+    const [name] = await conversationsIn(cacheDir);
+    const path = join(cacheDir, name as string);
+    expect((await stat(path)).mode & 0o777).toBe(0o600);
+    const state = await SequenceState.readFile(path);
+    expect(state.metadata).toMatchObject({ format: 1, key: expect.any(String), components: expect.any(Object) });
+    expect(JSON.stringify(state.metadata)).not.toMatch(/Tenant A|Affinity B/);
+    state.close();
+    for (const file of await readdir(cacheDir)) {
+      expect(readFileSync(join(cacheDir, file), 'latin1')).not.toMatch(/Tenant A|Affinity B/);
+    }
+  });
+
+  it('may take 8 GiB or a tenth of the free disk space by default', async () => {
+    const bytes = await defaultConversationBytes(await temporaryDirectory(), 0);
+    expect(bytes).toBeGreaterThan(0);
+    expect(bytes).toBeLessThanOrEqual(8 * 1024 ** 3);
+    const agent = await start(await temporaryDirectory(), { conversations: true });
+    expect(agent.health().conversations.maxBytes).toBeGreaterThan(0.5 * bytes);
   });
 });

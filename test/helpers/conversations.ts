@@ -1,0 +1,27 @@
+// Conversations on disk, for tests.
+import { readdir } from 'node:fs/promises';
+import type { AgentServer, ChatMessage, ChatRequest, Reply } from 'llama-headstart';
+
+/** Options that save each conversation, however short. */
+export const ALWAYS = { minSpeedup: 0, maxBytes: 2 ** 30 } as const;
+
+/** A message that is long enough to show in the token counts whether it was prefilled again. */
+export const LONG = `My chain broke. ${'It was old and worn. '.repeat(20)}`;
+
+/** Continues a conversation with one request, and adds both messages to it. */
+export async function ask(
+  agent: AgentServer,
+  messages: ChatMessage[],
+  content: string,
+  more: Partial<ChatRequest> = {},
+): Promise<Reply> {
+  messages.push({ role: 'user', content });
+  const reply = await agent.chat({ messages, maxTokens: 12, ...more }).result;
+  messages.push({ role: 'assistant', content: reply.text });
+  return reply;
+}
+
+/** The names of the conversations in a directory, sorted. */
+export async function conversationsIn(directory: string): Promise<string[]> {
+  return (await readdir(directory)).filter((name) => /^conversation_.*\.kv$/.test(name)).sort();
+}
