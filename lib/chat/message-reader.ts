@@ -111,9 +111,16 @@ export class MessageReader {
     return {
       role: 'assistant',
       content: this.#text(calls?.length ? (content ?? '') : content, where),
-      ...(reasoning !== undefined && { reasoning: this.#text(reasoning, `\`reasoning\` of ${where}`) }),
+      ...this.#reasoning(reasoning, where),
       ...(calls !== undefined && { toolCalls: calls }),
     };
+  }
+
+  #reasoning(reasoning: unknown, where: string): Pick<AssistantMessage, 'reasoning'> {
+    const isText = typeof reasoning === 'string' || Array.isArray(reasoning);
+    return reasoning === undefined || (this.#isTolerant && !isText)
+      ? {}
+      : { reasoning: this.#text(reasoning, `\`reasoning\` of ${where}`) };
   }
 
   /** The text of a message, and the deferred tools to which the message refers. */

@@ -89,8 +89,11 @@ function withOneResultEach(entries: readonly Entry[]): Entry[] {
 
 /** The index after the messages of this role that begin at `start`. */
 function endOfRole(role: ChatMessage['role'], entries: readonly Entry[], start: number): number {
-  const end = entries.findIndex(({ message }, at) => at >= start && message.role !== role);
-  return end < 0 ? entries.length : end;
+  let end = start;
+  while (entries[end]?.message.role === role) {
+    end++;
+  }
+  return end;
 }
 
 function mergedEntry(first: Entry, second: Entry): Entry {

@@ -118,16 +118,16 @@ function hasSeveralCalls(message: ChatMessage): boolean {
 /** Writes each call of a message as a message of its own, with its result after it. */
 function withSingleCalls(messages: readonly ChatMessage[]): ChatMessage[] {
   const written: ChatMessage[] = [];
-  for (let index = 0; index < messages.length; index++) {
+  let index = 0;
+  while (index < messages.length) {
     const message = messages[index] as ChatMessage;
-    if (!hasSeveralCalls(message)) {
-      written.push(message);
-      continue;
+    let end = index + 1;
+    while (hasSeveralCalls(message) && messages[end]?.role === 'tool') {
+      end++;
     }
-    const end = messages.findIndex(({ role }, at) => at > index && role !== 'tool');
-    const results = messages.slice(index + 1, end < 0 ? messages.length : end) as ToolMessage[];
-    written.push(...singleCalls(message as AssistantMessage, results));
-    index += results.length;
+    const results = messages.slice(index + 1, end) as ToolMessage[];
+    written.push(...(hasSeveralCalls(message) ? singleCalls(message as AssistantMessage, results) : [message]));
+    index = end;
   }
   return written;
 }

@@ -206,10 +206,10 @@ export class Renderer {
     const guard = this.#plainText.guard();
     const guardedSource = guardSource({ systemPrompt, tools: toolsInHead(tools) }, guard);
     const hasGuardedSource = guard.isUsed;
-    const unmistakable = await withoutFalseNotes(this.#limits, messages);
+    const withoutMarks = await withoutFalseNotes(this.#limits, messages);
     const written = showsDefinitions(tools, messages)
-      ? await this.#definitions.write(source, unmistakable, guard)
-      : unmistakable.map((message) => guardMessage(message, guard));
+      ? await withoutFalseNotes(this.#limits, await this.#definitions.write(source, withoutMarks, guard))
+      : withoutMarks.map((message) => guardMessage(message, guard));
     const rendered = await this.#render(guardedSource, written, describesTools, options);
     return { pieces: guard.split(rendered.prompt), rendered, describesTools, hasGuardedSource };
   }

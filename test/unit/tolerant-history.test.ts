@@ -75,6 +75,11 @@ describe('content', () => {
   });
 });
 
+it('reasoning that is no text is ignored', () => {
+  const message = { role: 'assistant', content: 'Yes', reasoning: { effort: 'low' } };
+  expect(messagesOf(user, message)[1]).toEqual({ role: 'assistant', content: 'Yes' });
+});
+
 it('unknown fields are ignored, and of two names of one field the first one counts', () => {
   const message = { role: 'assistant', content: 'Yes', reasoning: 'a', reasoning_content: 'b', refusal: 'x', id: 'y' };
   expect(messagesOf(user, message)[1]).toEqual({ role: 'assistant', content: 'Yes', reasoning: 'a' });
@@ -168,4 +173,9 @@ describe('each call gets one result', () => {
       ['one', '2'],
     ]);
   });
+});
+
+it('a long history is read in linear time', () => {
+  const turns = Array.from({ length: 20_000 }, (_, index) => [calls(called(`id${index}`)), result(`id${index}`, 'x')]);
+  expect(messagesOf(user, ...turns.flat())).toHaveLength(40_001);
 });
