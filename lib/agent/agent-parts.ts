@@ -107,7 +107,10 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const { contextSize } = sizes;
   const debugLogger = config.debug ? logger : undefined;
   const messageEnds = new MessageEnds(model, renderer);
-  const sampledReplies = new SampledReplies(model, renderer);
+  const sampledReplies = new SampledReplies(model, renderer, cache.conversations);
+  if (cache.conversations !== undefined) {
+    cache.conversations.replies = sampledReplies;
+  }
   const services = { model, engine, cache, renderer, messageEnds, sampledReplies, contextSize, lock };
   const id = config.model.id ?? basename(path, '.gguf').replace(/-\d{5}-of-\d{5}$/, '');
   return { ...services, templates, defaults, stableTools, adapters, downloads, id, path, mcp, debugLogger };

@@ -324,7 +324,9 @@ export class AgentServer implements ChatModel {
     if (options.tenant === undefined && options.affinity === undefined) {
       throw new HeadstartError('INVALID_ARGUMENT', 'Expected `tenant`, `affinity` or both, got neither');
     }
-    return this.#parts.cache.forget(options);
+    const { cache, sampledReplies } = this.#parts;
+    sampledReplies.forget(options.tenant === undefined ? undefined : cache.keyring(options.tenant).group);
+    return cache.forget(options);
   }
 
   /**

@@ -172,13 +172,19 @@ export class ConversationSaver implements EngineSaver {
     const tokens = sequence.tokens.slice(0, length);
     const promptTokens = Math.min(length, nextPrompt?.messageEnd ?? nextPrompt?.promptLength ?? length);
     const prefillMs = (length - templateLength) * msPerToken;
-    const conversation = { keyring, tokens, promptTokens, prefillMs, tenant, affinity };
+    const owner = { tenant, affinity };
+    const conversation = { keyring, tokens, promptTokens, prefillMs, ...owner, replies: [] };
     const isWanted =
       length > templateLength &&
       store.admits(engine.states.expectedBytes(length) ?? 0, prefillMs) &&
       !this.#isContinued(sequence, sequence.tokens, promptTokens) &&
       store.hasGrown(conversation);
-    return isWanted ? { conversation, stored } : undefined;
+    if (!isWanted) {
+      return undefined;
+    }
+    // Even if only a part of the sequence is saved, the newest reply may be known.
+    const replies = store.replies?.recordsFor(group, sequence.tokens) ?? [];
+    return { conversation: { ...conversation, replies }, stored };
   }
 
   /** The longest part of a sequence from which the next prompt can continue. */

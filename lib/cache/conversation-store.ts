@@ -4,13 +4,14 @@ import { createHash, randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import type { ContentsCopy } from '../engine/sequence-states.js';
 import type { Logger } from '../logger.js';
+import { SequenceState } from '../native/state.js';
 import { group, type OptionsOf, text } from '../option-types.js';
 import { defaultConversationBytes, type ResolvedConversationOptions } from './conversation-options.js';
 import type { CacheDirectory } from './disk/cache-directory.js';
 import { DirectoryIndex } from './disk/directory-index.js';
 import { DirectoryWatcher } from './disk/directory-watcher.js';
 import { DiskStore } from './disk/disk-store.js';
-import { CONVERSATION_NAMES, type ConversationMark, type IndexedEntry } from './disk/entry.js';
+import { CONVERSATION_NAMES, type ConversationMark, type EntryMetadata, type IndexedEntry } from './disk/entry.js';
 import type { DirectoryBudget } from './disk/eviction.js';
 import { ENTRY_FORMAT, type Keyring } from './key.js';
 import { RunningMean } from './prefill-estimate.js';
@@ -56,6 +57,14 @@ export interface UnsavedConversation extends ForgetOptions {
   promptTokens: number;
   /** Expected duration of a prefill of all tokens, ms. */
   prefillMs: number;
+  /** The replies as they were sampled. */
+  replies: readonly unknown[];
+}
+
+/** Knows the replies of conversations as they were sampled. */
+export interface ReplyRecords {
+  /** The replies in a list of tokens, as JSON data. */
+  recordsFor(group: string, tokens: Int32Array): readonly unknown[];
 }
 
 interface Save {
@@ -66,6 +75,10 @@ interface Save {
 }
 
 const HOUR_MS = 3_600_000;
+/** Maximum size of the replies in a footer, in bytes. The footer may have 1 MiB. */
+const MAX_REPLY_BYTES = 512 * 1024;
+/** The maximum number of files whose replies are read at once. The newest files are read. */
+const MAX_REPLY_FILES = 256;
 /** The assumed duration of a write and a read before the first measurement, ms per byte. */
 const ASSUMED_WRITE_MS = 5e-6;
 const ASSUMED_READ_MS = 1e-6;
@@ -82,6 +95,10 @@ export interface ConversationStoreParts {
 export class ConversationStore {
   readonly disk: DiskStore;
   readonly options: ResolvedConversationOptions;
+  /** Undefined if replies are not kept. */
+  replies: ReplyRecords | undefined;
+  /** Names of the files whose replies are known. */
+  readonly #withKnownReplies = new Set<string>();
   readonly #logger: Logger | undefined;
   readonly #watcher: DirectoryWatcher;
   readonly #saves = new Set<Save>();
@@ -186,12 +203,15 @@ export class ConversationStore {
     const { keyring, tokens, prefillMs } = conversation;
     const key = keyring.keyOf(tokens);
     const createdAt = new Date().toISOString();
-    const metadata = { format: ENTRY_FORMAT, key, components: keyring.components, createdAt, prefillMs };
+    const records = newestWithin(MAX_REPLY_BYTES, conversation.replies);
+    const replies = { records, digest: jsonDigest(records) };
+    const metadata = { format: ENTRY_FORMAT, key, components: keyring.components, createdAt, prefillMs, replies };
     const begin = performance.now();
     this.#written.push({ at: begin, bytes: state.byteLength });
     const bytes = await this.disk.write(state, { ...metadata, conversation: mark }, signal);
     this.#writeMs.add((performance.now() - begin) / bytes);
     const name = this.disk.nameOf(key);
+    this.#withKnownReplies.add(name);
     if (signal.aborted) {
       await this.disk.delete(name); // the program called `forget` during the write
       return;
@@ -200,6 +220,33 @@ export class ConversationStore {
       await this.disk.delete(entry.name);
     }
     await this.#evict(name);
+  }
+
+  /**
+   * Reads the replies of conversations that another process or an earlier run has saved. Returns each reply only once.
+   *
+   * @returns undefined at once if there are no such files
+   */
+  unreadReplies(group: string): Promise<readonly unknown[]> | undefined {
+    const unread = [...this.disk.index.values()].filter(
+      (entry) => entry.group === group && !this.#withKnownReplies.has(entry.name),
+    );
+    return unread.length === 0 ? undefined : this.#readReplies(unread);
+  }
+
+  async #readReplies(entries: IndexedEntry[]): Promise<readonly unknown[]> {
+    for (const { name } of entries) {
+      this.#withKnownReplies.add(name);
+    }
+    entries.sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1));
+    const records = await Promise.all(
+      entries.slice(0, MAX_REPLY_FILES).map(async ({ name }) => {
+        const metadata = await SequenceState.readMetadata(this.disk.directory.join(name)).catch(() => undefined);
+        const { records, digest } = (metadata as Partial<EntryMetadata> | undefined)?.replies ?? {};
+        return Array.isArray(records) && jsonDigest(records) === digest ? (records as unknown[]) : [];
+      }),
+    );
+    return records.flat();
   }
 
   /** The saved states that a conversation with these tokens continues. */
@@ -271,6 +318,20 @@ function markOf({ tokens, promptTokens, tenant, affinity }: UnsavedConversation)
     ...(tenant !== undefined && { tenant: digest(salt, tenant) }),
     ...(affinity !== undefined && { affinity: digest(salt, affinity) }),
   };
+}
+
+/** The last records whose JSON has at most `bytes` bytes in total. */
+function newestWithin(bytes: number, records: readonly unknown[]): readonly unknown[] {
+  let left = bytes;
+  const from = records.findLastIndex((record) => {
+    left -= Buffer.byteLength(JSON.stringify(record));
+    return left < 0;
+  });
+  return records.slice(from + 1);
+}
+
+function jsonDigest(records: readonly unknown[]): string {
+  return createHash('sha256').update(JSON.stringify(records)).digest('hex');
 }
 
 function digest(salt: string, name: string): string {

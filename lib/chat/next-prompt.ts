@@ -1,12 +1,13 @@
+import type { SampledReplies } from '../generate/sampled-replies.js';
 import type { MessageEnds } from '../prompt/message-end.js';
 import type { ChatMessage } from '../prompt/messages.js';
-import type { Prompt, Renderer, ReplyOptions, TemplateSource } from '../prompt/renderer.js';
+import type { Prompt, ReplyOptions, TemplateSource } from '../prompt/renderer.js';
 import { continuation } from './conversation.js';
 import type { ConversationSequence } from './conversation-sequence.js';
 
 interface ExpectServices {
   sequence: ConversationSequence;
-  renderer: Renderer;
+  sampledReplies: SampledReplies;
   messageEnds: MessageEnds;
   source: TemplateSource;
 }
@@ -19,7 +20,7 @@ interface ExpectServices {
  * @param conversation all messages, including the reply
  */
 export function expectNextPrompt(
-  { sequence, renderer, messageEnds, source }: ExpectServices,
+  { sequence, sampledReplies, messageEnds, source }: ExpectServices,
   prompt: Prompt,
   conversation: readonly ChatMessage[],
   options: ReplyOptions,
@@ -28,7 +29,7 @@ export function expectNextPrompt(
     const messages = [...conversation, ...continuation(conversation, 'Hello')];
     sequence.expectNext(
       () => messageEnds.in(prompt, options),
-      async () => (await renderer.tokens(source, messages, options)).tokens,
+      async () => (await sampledReplies.tokens(sequence.replyGroup, source, messages, options)).tokens,
     );
   }
 }

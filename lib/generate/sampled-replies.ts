@@ -39,17 +39,25 @@ export interface ConversationPrompt extends Prompt {
   remember: (reply: GeneratedReply) => void;
 }
 
+/** Replies that were saved together with KV states. */
+export interface SavedReplies {
+  /** Returns the replies of a key group that were not read yet. Undefined if there are none. */
+  unreadReplies(group: string): Promise<readonly unknown[]> | undefined;
+}
+
 /** The sampled replies of an agent. */
 export class SampledReplies {
   readonly #model: Model;
   readonly #renderer: Renderer;
+  readonly #saved: SavedReplies | undefined;
   readonly #matcher: TurnMatcher;
   /** Replies by their group and the hash of their prompts' beginnings; the preferred ones first. */
   readonly #known = new LRUCache<string, KnownReply[]>({ maxSize: MAX_BYTES, sizeCalculation: sizeOf });
 
-  constructor(model: Model, renderer: Renderer) {
+  constructor(model: Model, renderer: Renderer, saved?: SavedReplies) {
     this.#model = model;
     this.#renderer = renderer;
+    this.#saved = saved;
     this.#matcher = new TurnMatcher(model, renderer);
   }
 
@@ -120,6 +128,15 @@ export class SampledReplies {
     }
   }
 
+  /** Drops the replies of a key group. @param group undefined for all groups */
+  forget(group: string | undefined): void {
+    for (const key of [...this.#known.keys()]) {
+      if (group === undefined || key.startsWith(`${group} `)) {
+        this.#known.delete(key);
+      }
+    }
+  }
+
   /** @internal All replies, with their groups. */
   all(): { group: string; replies: SampledReply[] }[] {
     return [...this.#known].map(([key, known]) => ({
@@ -139,6 +156,10 @@ export class SampledReplies {
     prompt: Rendered,
     isUse = true,
   ): Promise<Rendered> {
+    const unread = group === undefined ? undefined : this.#saved?.unreadReplies(group);
+    if (group !== undefined && unread !== undefined) {
+      this.addRecords(group, await unread);
+    }
     if (group === undefined || this.#known.size === 0) {
       return prompt;
     }

@@ -1,6 +1,7 @@
 // Conversations on disk, for tests.
 import { readdir } from 'node:fs/promises';
 import type { AgentServer, ChatMessage, ChatRequest, Reply } from 'llama-headstart';
+import { type AgentSettings, EXACT, shareReplies, startAgent } from './agents.js';
 
 /** Options that save each conversation, however short. */
 export const ALWAYS = { minSpeedup: 0, maxBytes: 2 ** 30 } as const;
@@ -24,4 +25,21 @@ export async function ask(
 /** The names of the conversations in a directory, sorted. */
 export async function conversationsIn(directory: string): Promise<string[]> {
   return (await readdir(directory)).filter((name) => /^conversation_.*\.kv$/.test(name)).sort();
+}
+
+/**
+ * Returns the next reply of an agent without any cache. The earlier replies have the tokens that they have in prompts of
+ * `agent`.
+ */
+export async function coldReply(
+  agent: AgentServer,
+  settings: AgentSettings,
+  messages: readonly ChatMessage[],
+  content: string,
+): Promise<string> {
+  const cold = await startAgent({ ...EXACT, contextSize: 2048, maxResidentTemplates: 0, ...settings });
+  shareReplies(agent, cold);
+  const { text } = await ask(cold, [...messages], content);
+  await cold.close();
+  return text;
 }

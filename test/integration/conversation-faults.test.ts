@@ -6,16 +6,16 @@ import { SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { runChild } from '../helpers/children.js';
-import { ALWAYS, ask, conversationsIn, LONG } from '../helpers/conversations.js';
+import { ALWAYS, ask, coldReply, conversationsIn, LONG } from '../helpers/conversations.js';
 import { writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
 import { makeReadOnly, smallDisk } from '../helpers/small-disk.js';
 
 function start(cacheDir: string, settings: AgentSettings = {}): Promise<AgentServer> {
-  return startAgent({ ...EXACT, cacheDir, conversations: ALWAYS, ...settings });
+  return startAgent({ ...EXACT, contextSize: 2048, cacheDir, conversations: ALWAYS, ...settings });
 }
 
-/** Saves one conversation in a new directory. Returns the conversation, its file, and the next reply without a cache. */
+/** Saves one conversation in a new directory. Returns the conversation and its file. */
 async function saved(settings: AgentSettings = {}) {
   const directory = await temporaryDirectory();
   const messages: ChatMessage[] = [];
@@ -23,23 +23,20 @@ async function saved(settings: AgentSettings = {}) {
   await ask(agent, messages, LONG);
   await agent.close();
   const [name] = await conversationsIn(directory);
-  const uncached = await startAgent({ ...EXACT, maxResidentTemplates: 0 });
-  const cold = await ask(uncached, [...messages], 'And now?');
-  await uncached.close();
-  return { directory, messages, path: join(directory, name as string), cold };
+  return { directory, messages, path: join(directory, name as string) };
 }
 
 const isReused = ({ usage }: Reply) => usage.cachedInputTokens > 0.8 * usage.inputTokens;
 
 /** Continues the conversation in a new agent. Expects the reply of a cold agent, and no reuse of the conversation. */
 async function expectMiss(
-  { directory, messages, cold }: Awaited<ReturnType<typeof saved>>,
+  { directory, messages }: Awaited<ReturnType<typeof saved>>,
   between: (agent: AgentServer) => Promise<unknown> = async () => undefined,
 ): Promise<void> {
   const agent = await start(directory);
   await between(agent);
   const reply = await ask(agent, [...messages], 'And now?');
-  expect(reply.text).toBe(cold.text);
+  expect(reply.text).toBe(await coldReply(agent, {}, messages, 'And now?'));
   expect(isReused(reply)).toBe(false);
   await agent.close();
   expect((await readdir(directory)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
@@ -94,7 +91,7 @@ describe('a file of a conversation', () => {
   });
 
   it('is not used after a change of the adapters, and is used again without them', async () => {
-    const { directory, messages, cold } = await saved();
+    const { directory, messages } = await saved();
     const agent = await start(directory);
     const embedding = agent.model.info.embeddingSize;
     const source = await writeLora(await temporaryDirectory(), 'adapter', { value: 0.5 }, embedding);
@@ -103,7 +100,7 @@ describe('a file of a conversation', () => {
     await agent.setLoras([]);
     const reply = await ask(agent, [...messages], 'And now?');
     expect(isReused(reply)).toBe(true);
-    expect(reply.text).toBe(cold.text);
+    expect(reply.text).toBe(await coldReply(agent, {}, messages, 'And now?'));
   });
 
   it('that another process saves is found', async () => {

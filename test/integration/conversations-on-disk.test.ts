@@ -8,7 +8,7 @@ import { defaultConversationBytes } from 'llama-headstart/internal';
 import { SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
-import { ALWAYS, ask, conversationsIn, LONG } from '../helpers/conversations.js';
+import { ALWAYS, ask, coldReply, conversationsIn, LONG } from '../helpers/conversations.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const UNTRIMMABLE = ['sliding-window', 'recurrent', 'hybrid'] as const;
@@ -24,14 +24,6 @@ function start(cacheDir: string, settings: AgentSettings = {}): Promise<AgentSer
   return startAgent({ ...EXACT, contextSize: 2048, cacheDir, conversations: ALWAYS, ...settings });
 }
 
-/** Returns the reply of an agent without any cache. */
-async function coldReply(settings: AgentSettings, messages: readonly ChatMessage[], content: string): Promise<string> {
-  const agent = await startAgent({ ...EXACT, contextSize: 2048, maxResidentTemplates: 0, ...settings });
-  const { text } = await ask(agent, [...messages], content);
-  await agent.close();
-  return text;
-}
-
 describe.each(MEMORIES)('after a restart with the %s model', (name) => {
   it('the next turn reuses 95 % of the conversation, and gets the reply of a cold agent', async () => {
     const cacheDir = await temporaryDirectory();
@@ -42,11 +34,10 @@ describe.each(MEMORIES)('after a restart with the %s model', (name) => {
     await first.close();
     const second = await start(cacheDir, { name });
     expect(second.health().conversations).toMatchObject({ count: 1, maxBytes: ALWAYS.maxBytes });
-    const cold = await coldReply({ name }, messages, 'And the labor?');
-    const next = await ask(second, messages, 'And the labor?');
+    const next = await ask(second, [...messages], 'And the labor?');
     expect(next.usage.cachedInputTokens).toBeGreaterThanOrEqual(0.95 * (usage.inputTokens + usage.outputTokens));
     expect(next.cache).toMatchObject({ source: 'disk' });
-    expect(next.text).toBe(cold);
+    expect(next.text).toBe(await coldReply(second, { name }, messages, 'And the labor?'));
   });
 
   it('a new session that begins with the messages of an earlier session continues from its file', async () => {
@@ -81,15 +72,38 @@ describe.each(UNTRIMMABLE)('with the %s model and a chat template that rewrites 
     const { usage } = await ask(first, messages, LONG);
     await end(first);
     await first.close();
-    const cold = await coldReply(settings, messages, 'And now?');
     const second = await start(cacheDir, settings);
-    const next = await ask(second, messages, 'And now?');
+    const next = await ask(second, [...messages], 'And now?');
     expect(next.usage.cachedInputTokens).toBeGreaterThanOrEqual(0.95 * usage.inputTokens);
-    expect(next.text).toBe(cold);
+    expect(next.text).toBe(await coldReply(second, settings, messages, 'And now?'));
   });
 });
 
 describe('a conversation on disk', () => {
+  it('contains its replies as they were sampled, so that the next prompt after a restart has the same tokens', async () => {
+    const cacheDir = await temporaryDirectory();
+    const settings: AgentSettings = {
+      name: 'hybrid',
+      sampling: { temperature: 1, topK: 0, topP: 1, minP: 0, seed: 1 },
+    };
+    const messages: ChatMessage[] = [];
+    const first = await start(cacheDir, settings);
+    const owner = { tenant: 'a', maxTokens: 40 };
+    await ask(first, messages, LONG, owner);
+    await first.close();
+    const inputTokens: number[] = [];
+    const cachedTokens: number[] = [];
+    for (const directory of [cacheDir, await temporaryDirectory()]) {
+      const agent = await start(directory, settings);
+      const { usage } = await ask(agent, [...messages], 'And now?', owner);
+      inputTokens.push(usage.inputTokens);
+      cachedTokens.push(usage.cachedInputTokens);
+      await agent.close();
+    }
+    expect(inputTokens[0]).not.toBe(inputTokens[1]); // without the file, the reply has its rendered tokens
+    expect(cachedTokens[0]).toBeGreaterThan((inputTokens[0] as number) - 20);
+  });
+
   it('is replaced by its newer state, also after a restart, and by no other conversation', async () => {
     const cacheDir = await temporaryDirectory();
     const messages: ChatMessage[] = [];

@@ -17,6 +17,16 @@ export interface EntryMetadata {
   prefix?: PrefixHashes;
   /** Present in entries of conversations. */
   conversation?: ConversationMark;
+  /** Present in entries of conversations. */
+  replies?: SavedReplies;
+}
+
+/** The replies of a conversation as they were sampled. */
+export interface SavedReplies {
+  /** JSON data: see `SampledReply`. */
+  records: readonly unknown[];
+  /** SHA-256 of the JSON, hex, because the replies are read without the rest of the file and its checksum. */
+  digest: string;
 }
 
 /** What an entry of a conversation contains in addition to the data of a template. */
