@@ -14,6 +14,8 @@ import type { PrefixSetup } from './prefix-loader.js';
 export class SharedPrefill {
   readonly #setup: PrefixSetup;
   readonly #sequence: Sequence;
+  /** The lengths at which cache hints of the request ask for a checkpoint, ascending. Undefined without hints. */
+  #hints: readonly number[] | undefined;
 
   constructor(setup: PrefixSetup, sequence: Sequence) {
     this.#setup = setup;
@@ -24,6 +26,14 @@ export class SharedPrefill {
   get group(): string {
     const { cache, tenant } = this.#setup;
     return cache.keyring(tenant).group;
+  }
+
+  /**
+   * Asks for checkpoints at these lengths of the prompt, ascending. They replace the ones that earlier requests of the
+   * conversation asked for.
+   */
+  keepHints(lengths: readonly number[]): void {
+    this.#hints = lengths;
   }
 
   /** Call it when a turn begins, so that other prefills wait for its prompt before they begin. */
@@ -71,12 +81,21 @@ export class SharedPrefill {
     if (this.#isCut && branch - available >= MIN_SHARED_TOKENS) {
       branches.note(group, tokens, branch);
     }
-    this.#prompts.begin(this.#sequence, tokens, available, this.#isCut ? branches.in(group, tokens) : []);
+    this.#prompts.begin(this.#sequence, tokens, available, this.#isCut ? this.#cutsIn(tokens) : []);
+  }
+
+  /** The lengths at which to cut the prefill of a prompt, ascending. */
+  #cutsIn(tokens: Int32Array): number[] {
+    const branches = this.#setup.cache.index.branches.in(this.#sequence.group, tokens);
+    return this.#hints === undefined ? branches : [...branches, ...this.#hints].sort((a, b) => a - b);
   }
 
   /** Call it when the prompt was decoded or has failed, so that prompts with the same beginning continue. */
   end(): void {
     this.#prompts.end(this.#sequence);
+    if (this.#hints !== undefined) {
+      this.#setup.engine.states.keepHints(this.#sequence, this.#hints);
+    }
   }
 
   /**
@@ -98,7 +117,7 @@ export class SharedPrefill {
     }
     await engine.prefill(this.#sequence, tokens.subarray(0, end - length), { signal });
     if (isBranch) {
-      await this.keepCheckpoint('branch');
+      await this.keepCheckpoint(this.#hints?.includes(end) ? 'hint' : 'branch');
     }
     return true;
   }

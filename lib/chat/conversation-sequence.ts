@@ -192,6 +192,11 @@ export class ConversationSequence implements ReplySequence {
     }
   }
 
+  /** See `SharedPrefill.keepHints`. Call it before the prompt is loaded, if {@link wantsCheckpoints}. */
+  keepHints(lengths: readonly number[]): void {
+    this.#prefill.keepHints(lengths);
+  }
+
   /**
    * Whether to call {@link keepCheckpoint}. Checkpoints are useful only if sequences cannot be trimmed
    * (`engine.canTrim` is false). Without a checkpoint, a prompt that differs after an earlier message would then decode

@@ -214,9 +214,12 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
    * often leave out this text, or tokenize it differently.
    */
   async #checkpointIn(prompt: Prompt, index: number): Promise<CheckpointPlace | undefined> {
-    const { sequence, messageEnds } = this.#services;
+    const { sequence, messageEnds, hints } = this.#services;
     if (!sequence.wantsCheckpoints) {
       return undefined;
+    }
+    if (index === 0 && hints !== undefined) {
+      sequence.keepHints(await hints.placesIn(prompt.tokens, { reasoning: this.#request.reasoning }));
     }
     const tokens = await messageEnds.in(prompt, { reasoning: this.#request.reasoning });
     return { tokens, beginsTurn: index === 0 };

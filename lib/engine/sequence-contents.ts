@@ -55,6 +55,8 @@ export interface SequenceCheckpoints {
   step?: StoredState | undefined;
   /** Captured where other prompts branch off. The newest is the last. */
   branches?: readonly StoredState[] | undefined;
+  /** Captured at the places that the newest request with cache hints asked for. The newest is the last. */
+  hints?: readonly StoredState[] | undefined;
 }
 
 /** What is known about the next prompt of a conversation, whatever the next message will be. */
@@ -71,15 +73,15 @@ export interface NextPrompt {
 
 /** The checkpoints that a sequence has. The store may have dropped some of them. */
 export function checkpointsOf({ checkpoints }: { checkpoints: SequenceCheckpoints }): StoredState[] {
-  const { turn, step, branches = [] } = checkpoints;
-  return [turn, step, ...branches].filter((each) => each !== undefined);
+  const { turn, step, branches = [], hints = [] } = checkpoints;
+  return [turn, step, ...branches, ...hints].filter((each) => each !== undefined);
 }
 
 /**
  * Where a checkpoint is captured. `turn`: at the end of the first prompt of a turn. `step`: at the end of a later prompt
- * of the turn. `branch`: where other prompts branch off.
+ * of the turn. `branch`: where other prompts branch off. `hint`: where a cache hint asks for it.
  */
-export type CheckpointKind = 'turn' | 'step' | 'branch';
+export type CheckpointKind = 'turn' | 'step' | 'branch' | 'hint';
 
 /** Maximum number of checkpoints that a sequence keeps where other prompts branch off. */
 const MAX_BRANCHES = 4;
@@ -89,28 +91,40 @@ const MAX_BRANCHES = 4;
  * the new tokens.
  */
 export function withCheckpoint(
-  { turn, step, branches = [] }: SequenceCheckpoints,
+  { turn, step, branches = [], hints = [] }: SequenceCheckpoints,
   stored: StoredState,
   kind: CheckpointKind,
 ): SequenceCheckpoints {
   const isOlder = ({ tokens, isDropped }: StoredState) =>
     !isDropped && tokens.length < stored.tokens.length && isPrefix(tokens, stored.tokens);
-  const olderBranches = branches.filter(isOlder);
+  const [olderBranches, olderHints] = [branches.filter(isOlder), hints.filter(isOlder)];
   if (kind === 'branch') {
-    return { turn, step, branches: [...olderBranches.slice(1 - MAX_BRANCHES), stored] };
+    return { turn, step, branches: [...olderBranches.slice(1 - MAX_BRANCHES), stored], hints: olderHints };
+  }
+  if (kind === 'hint') {
+    return { turn, step, branches: olderBranches, hints: [...olderHints, stored] };
   }
   const older = checkpointsOf({ checkpoints: { turn, step } })
     .filter(isOlder)
     .sort((a, b) => b.tokens.length - a.tokens.length);
-  return kind === 'step' && turn !== undefined && older.includes(turn)
-    ? { turn, step: stored, branches: olderBranches }
-    : { turn: stored, step: older[0], branches: olderBranches };
+  const isStep = kind === 'step' && turn !== undefined && older.includes(turn);
+  return {
+    ...(isStep ? { turn, step: stored } : { turn: stored, step: older[0] }),
+    branches: olderBranches,
+    hints: olderHints,
+  };
 }
 
 /** The checkpoints that are whole states. */
-export function withoutPartial({ turn, step, branches = [] }: SequenceCheckpoints): SequenceCheckpoints {
+export function withoutPartial({ turn, step, branches, hints }: SequenceCheckpoints): SequenceCheckpoints {
+  const isWhole = (stored: StoredState) => !stored.isPartial;
   const whole = (stored: StoredState | undefined) => (stored?.isPartial ? undefined : stored);
-  return { turn: whole(turn), step: whole(step), branches: branches.filter(({ isPartial }) => !isPartial) };
+  return {
+    turn: whole(turn),
+    step: whole(step),
+    branches: branches?.filter(isWhole),
+    hints: hints?.filter(isWhole),
+  };
 }
 
 /** The longest partial checkpoint to which a sequence can be trimmed and that `accept` accepts. */

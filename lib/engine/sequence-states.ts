@@ -323,6 +323,15 @@ export class SequenceStates {
     this.setCheckpoints(sequence, withCheckpoint(sequence.checkpoints, stored, kind));
   }
 
+  /** Drops the checkpoints that cache hints asked for, except those at these lengths. */
+  keepHints(sequence: Sequence, lengths: readonly number[]): void {
+    const { hints = [], ...others } = sequence.checkpoints;
+    const kept = hints.filter(({ tokens }) => lengths.includes(tokens.length));
+    if (kept.length < hints.length) {
+      this.setCheckpoints(sequence, { ...others, hints: kept });
+    }
+  }
+
   /** Replaces the checkpoints of a sequence. */
   setCheckpoints(sequence: Sequence, checkpoints: SequenceCheckpoints): void {
     const previous = checkpointsOf(sequence);

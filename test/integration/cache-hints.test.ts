@@ -8,6 +8,7 @@ import { numberedPrompt } from '../helpers/prompts.js';
 /** About 330 tokens. */
 const SYSTEM = Array.from({ length: 4 }, (_, index) => numberedPrompt(index)).join('\n');
 const user = (content: string): ChatMessage => ({ role: 'user', content });
+const assistant = (content: string): ChatMessage => ({ role: 'assistant', content });
 const toolNamed = (name: string): Tool => ({ name, description: `Does ${name}.` });
 const toolsNamed = (names: string): Tool[] => [...names].map(toolNamed);
 
@@ -94,5 +95,40 @@ describe('a hint in the template', () => {
     const request = { cacheHints } as Partial<ChatRequest>;
     const message = expect.stringContaining('Expected `cacheHints` in the options to be an array of');
     await expect(ask(agent, request)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', message });
+  });
+});
+
+describe.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)('with the %s model', (name) => {
+  const shared = [user('Tell me about chains. '.repeat(12)), assistant('Yes.'), user('And about brakes? '.repeat(6))];
+  const first = [...shared, assistant('Fine.'), user('Thanks.')];
+  const other = [...shared, assistant('Hm, well.'), user('Go on.')];
+
+  it('a hint on a message lets a request that differs after it reuse the tokens up to there', async () => {
+    const agent = await startAgent({ name, ...EXACT });
+    await ask(agent, { messages: first, cacheHints: [{ message: 2 }] });
+    const { text, usage } = await ask(agent, { messages: other });
+    expect(usage.cachedInputTokens).toBeGreaterThan((await agent.countTokens({ messages: shared })) - 10);
+    const cold = await startAgent({ name, ...EXACT });
+    await ask(cold, { messages: first });
+    const unhinted = await ask(cold, { messages: other });
+    expect(unhinted.text).toBe(text);
+    if (name !== 'dense') {
+      expect(unhinted.usage.cachedInputTokens).toBeLessThan(usage.cachedInputTokens - 50);
+    }
+  });
+
+  it('a hint that moves in every request replaces its predecessor', async () => {
+    const statesAfter = async (hasHints: boolean) => {
+      const agent = await startAgent({ name, ...EXACT });
+      const messages: ChatMessage[] = [];
+      for (let turn = 0; turn < 5; turn++) {
+        messages.push(user(`Turn ${turn}: ${'the chain is oiled. '.repeat(3)}`));
+        const cacheHints = [{ message: messages.length - 3 }, { message: messages.length - 1 }];
+        const { text } = await ask(agent, { messages, ...(hasHints && turn > 0 && { cacheHints }) });
+        messages.push(assistant(text));
+      }
+      return agent.health().states.count;
+    };
+    expect(await statesAfter(true)).toBeLessThanOrEqual((await statesAfter(false)) + 1);
   });
 });

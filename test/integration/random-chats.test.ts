@@ -1,7 +1,7 @@
 // Random programs send stateless requests to an agent with few sequences and little memory: new conversations,
-// continuations, branches, tenants, aborts and simultaneous requests. Each request must give the logits of an agent
-// that computes the whole conversation of the request anew.
-import type { AgentServer, ChatMessage, Reply } from 'llama-headstart';
+// continuations, branches, tenants, cache hints, aborts and simultaneous requests. Each request must give the logits of
+// an agent that computes the whole conversation of the request anew.
+import type { AgentServer, CacheHint, ChatMessage, Reply } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, shareReplies, startAgent } from '../helpers/agents.js';
 import { expectSameFirstToken } from '../helpers/first-token.js';
@@ -14,13 +14,14 @@ const LAYOUTS = ['unified', 'split'] as const;
 interface Request {
   messages: readonly ChatMessage[];
   tenant: string;
+  cacheHints: readonly CacheHint[];
 }
 
 const WORDS = ['chain', 'wheel', 'brake', 'saddle', 'price', 'repair', 'today', 'again'];
 
 /** Asks for one reply. The tests compare the log-probabilities of its first token. */
-const ask = (agent: AgentServer, { messages, tenant }: Request, signal?: AbortSignal): Promise<Reply> =>
-  agent.chat({ messages, tenant, maxTokens: 6, logProbabilities: 3, ...(signal && { signal }) }).result;
+const ask = (agent: AgentServer, request: Request, signal?: AbortSignal): Promise<Reply> =>
+  agent.chat({ ...request, maxTokens: 6, logProbabilities: 3, ...(signal && { signal }) }).result;
 
 /** Returns the next request: a new conversation, or a continuation or branch of an earlier conversation. */
 function nextRequest(done: readonly { request: Request; reply: Reply }[], below: (max: number) => number): Request {
@@ -28,12 +29,13 @@ function nextRequest(done: readonly { request: Request; reply: Reply }[], below:
   const message: ChatMessage = { role: 'user', content: `${words}?` };
   const earlier = done[below(done.length + 2)];
   if (earlier === undefined) {
-    return { messages: [message], tenant: below(4) === 0 ? 'other' : 'one' };
+    return { messages: [message], tenant: below(4) === 0 ? 'other' : 'one', cacheHints: [{ system: true }] };
   }
   const { request, reply } = earlier;
   const history: ChatMessage[] = [...request.messages, { role: 'assistant', content: reply.text }];
   const kept = below(3) === 0 ? 2 * below(history.length / 2 + 1) : history.length; // a branch, or a continuation
-  return { messages: [...history.slice(0, kept), message], tenant: request.tenant };
+  const messages = [...history.slice(0, kept), message];
+  return { messages, tenant: request.tenant, cacheHints: [{ message: below(messages.length + 1) }] };
 }
 
 /** Runs a program, and returns all requests that got a reply. */
