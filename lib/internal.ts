@@ -33,7 +33,7 @@ export { pendingCalls, readHistory, readTurn, type TurnInput } from './chat/conv
 export { ConversationSequence } from './chat/conversation-sequence.js';
 export type { ConversationMessage } from './chat/message-input.js';
 export { type GenerationOptions, resolveToolOptions, SEND_OPTIONS } from './chat/send-options.js';
-export { readTolerantly } from './chat/tolerant-history.js';
+export { readTolerantHistory } from './chat/tolerant-history.js';
 export { type DecodeEvent, type PrefillEvent, publish } from './diagnostics/events.js';
 export { startTelemetry } from './diagnostics/telemetry.js';
 export { type BatchLimits, BatchWriter, fitBatch, planBatch } from './engine/batch.js';

@@ -7,7 +7,7 @@ import type { Boundary } from '../prompt/template-boundary.js';
 import type { ChatRequest } from './chat.js';
 import type { ChatHost } from './chat-host.js';
 import { isSystemMessage } from './message-reader.js';
-import { readTolerantly } from './tolerant-history.js';
+import { readTolerantHistory } from './tolerant-history.js';
 import type { TurnHints } from './turn.js';
 
 export const MAX_CACHE_HINTS = 8;
@@ -133,7 +133,7 @@ class RequestHints implements TurnHints {
     const { messageEnds } = this.#host;
     const places: number[] = [];
     for (const index of this.#messages) {
-      const { messages } = readTolerantly(this.#request.messages.slice(0, index + 1));
+      const { messages } = readTolerantHistory(this.#request.messages.slice(0, index + 1));
       const place = await messageEnds.after(this.#source, messages, prompt, options).catch((error: unknown) => {
         if (HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED')) {
           return 0; // some chat templates refuse a conversation that ends there

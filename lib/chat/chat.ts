@@ -18,7 +18,7 @@ import type { RequestMessage } from './message-input.js';
 import type { PromptContents } from './prompt-places.js';
 import { type ReplyLimits, type ReplyOwner, readLimits, runReply } from './reply-run.js';
 import { SEND, type SendOptions } from './send-options.js';
-import { type RequestConversation, readTolerantly } from './tolerant-history.js';
+import { type RequestConversation, readTolerantHistory } from './tolerant-history.js';
 import { Turn } from './turn.js';
 import { TurnLock } from './turn-lock.js';
 import { promptOptions, type TurnRequest, turnRequest } from './turn-request.js';
@@ -169,7 +169,7 @@ async function readRequest(
 
 /** @throws HeadstartError `INVALID_ARGUMENT`. */
 function readChat(input: readonly RequestMessage[]): RequestConversation {
-  const conversation = readTolerantly(input);
+  const conversation = readTolerantHistory(input);
   const last = conversation.messages.at(-1);
   if (last === undefined) {
     throw invalidMessage('Expected `messages` to have a message of the user, got none');

@@ -1,6 +1,6 @@
 // Reads the history of a stateless request tolerantly, because clients of other APIs send histories in many forms. A
 // change depends only on the messages up to the changed one, so that the next request begins with the same tokens.
-import { merged, withCalls } from '../prompt/fitted-history.js';
+import { merged, withCalls } from '../prompt/fit-history.js';
 import { type ChatMessage, callsOf, type ToolCall, type ToolMessage } from '../prompt/messages.js';
 import { joined } from '../prompt/system-notes.js';
 import type { Conversation } from './conversation.js';
@@ -30,7 +30,7 @@ interface Entry {
  * @throws HeadstartError `INVALID_ARGUMENT` if a message is no object, has no known role, or has a call without a name.
  *   The error tells which message is wrong.
  */
-export function readTolerantly(input: readonly RequestMessage[]): RequestConversation {
+export function readTolerantHistory(input: readonly RequestMessage[]): RequestConversation {
   const firstOther = input.findIndex((message) => !isSystemMessage(message));
   const leading = firstOther < 0 ? input.length : firstOther;
   const systemTexts = input.slice(0, leading).map((message, index) => reader.systemText(message, `message ${index}`));

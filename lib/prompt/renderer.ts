@@ -6,7 +6,7 @@ import type { ReplyFormat } from '../native/reply.js';
 import { ChatTemplate } from './chat-template.js';
 import { PlainText, type PromptPiece } from './content-guard.js';
 import { loadedTools, showsDefinitions, toolsInHead } from './deferred-tools.js';
-import { fitHistory, withoutFalseNotes } from './fitted-history.js';
+import { fitHistory, withoutFalseNotes } from './fit-history.js';
 import { guardMessage, guardSource } from './guarded-content.js';
 import { withCallsAsText, withToolsInSystemPrompt } from './hermes.js';
 import type { ChatMessage } from './messages.js';

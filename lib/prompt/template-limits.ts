@@ -4,15 +4,15 @@ import type { ChatMessage, ToolCall } from './messages.js';
 import type { TemplateSource, ToolDefinition } from './renderer.js';
 
 /** Texts that no chat template contains. A test conversation contains each text at most once. */
-const TEXTS = ['a', 'b', 'c', 'd', 'e'].map((letter) => `headstart ${letter} 6f2b`) as [
-  string,
-  string,
-  string,
-  string,
-  string,
-];
-const TOOL = 'headstart_probe_6f2b';
+const TEXTS = [
+  'headstart a 6f2b',
+  'headstart b 6f2b',
+  'headstart c 6f2b',
+  'headstart d 6f2b',
+  'headstart e 6f2b',
+] as const;
 const [FIRST, SECOND, THIRD, FOURTH, FIFTH] = TEXTS;
+const TOOL = 'headstart_probe_6f2b';
 
 const user = (content: string): ChatMessage => ({ role: 'user', content });
 const reply = (content: string): ChatMessage => ({ role: 'assistant', content });
@@ -46,7 +46,7 @@ const PROBES = {
     result(FIFTH, 'headstar2'),
   ],
   /** Ids of calls that are not nine letters and digits. */
-  longCallIds: [user(FIRST), calls(call({ probe: SECOND }, 'call_headstart')), result(THIRD, 'call_headstart')],
+  anyCallIds: [user(FIRST), calls(call({ probe: SECOND }, 'call_headstart')), result(THIRD, 'call_headstart')],
   /** Arguments of a call that are text instead of an object. */
   textArguments: [user(FIRST), calls(call(SECOND)), result(THIRD)],
 } satisfies Record<string, readonly ChatMessage[]>;
@@ -55,7 +55,7 @@ const PROBES = {
 const ABOUT_CALLS: ReadonlySet<HistoryFeature> = new Set([
   'userAfterResults',
   'severalCalls',
-  'longCallIds',
+  'anyCallIds',
   'textArguments',
 ]);
 

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RequestMessage } from 'llama-headstart';
-import { Renderer, readTolerantly } from 'llama-headstart/internal';
+import { Renderer, readTolerantHistory } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { vendoredTemplate } from '../helpers/lamp.js';
@@ -137,7 +137,12 @@ const count = (text: string, part: string) => text.toLowerCase().split(part.toLo
 
 /** `npm test` renders the first history with all chat templates, each other one with a third of them, and quickly. */
 const TEXT_ONLY = rounds(1, 0) === 1;
-const NUMBERED = CHAT_TEMPLATES.map(([name, text], number) => [name, text, number] as const);
+/** In `npm test`, the requests for each fourth chat template have no tools, and the others have tools. */
+const CASES = CHAT_TEMPLATES.flatMap(([name, chatTemplate], number) =>
+  variants([TOOLS, []], (tools) => (tools.length === 0) === (number % 4 === 3)).map(
+    (tools) => [name, tools.length, { chatTemplate, number, tools }] as const,
+  ),
+);
 const historiesFor = (template: number) =>
   variants(Object.entries(HISTORIES), (_, index) => index === 0 || (index + template) % 3 === 0);
 
@@ -153,13 +158,13 @@ function rendererOf(chatTemplate: string): Renderer {
 /** The numbers of the chat templates whose prompts had system notes. */
 const withNotes = new Set<number>();
 
-describe.each(NUMBERED)('with the chat template %s', (_, chatTemplate, number) => {
+describe.each(CASES)('with the chat template %s and %i tools', (_name, _count, { chatTemplate, number, tools }) => {
   it('the prompt of an unusual history shows its messages, and the newest message and system note once', async () => {
     const renderer = rendererOf(chatTemplate);
     const wrong: string[] = [];
     for (const [name, [input, texts = []]] of historiesFor(number)) {
-      const { systemPrompt, messages } = readTolerantly(input);
-      const { text } = await renderer.text({ systemPrompt, tools: TOOLS }, messages, { textOnly: TEXT_ONLY });
+      const { systemPrompt, messages } = readTolerantHistory(input);
+      const { text } = await renderer.text({ systemPrompt, tools }, messages, { textOnly: TEXT_ONLY });
       if (text.includes('<system-note>')) {
         withNotes.add(number);
       }
@@ -175,15 +180,15 @@ it('43 of the 70 chat templates show system messages at their place, and the oth
   expect(CHAT_TEMPLATES.length - withNotes.size).toBe(43);
 });
 
-describe.each(variants(NUMBERED, (_, index) => index % 3 === 0))(
-  'with the chat template %s',
-  (name, chatTemplate, number) => {
+describe.each(variants(CASES, (_, index) => index % 3 === 0))(
+  'with the chat template %s and %i tools',
+  (name, _count, { chatTemplate, number, tools }) => {
     it('a message that is added at the end changes no earlier message', async () => {
       const renderer = rendererOf(chatTemplate);
       const textOf = async (input: readonly RequestMessage[]) => {
-        const { systemPrompt, messages } = readTolerantly(input);
+        const { systemPrompt, messages } = readTolerantHistory(input);
         const options = { textOnly: TEXT_ONLY, addGenerationPrompt: false };
-        return (await renderer.text({ systemPrompt, tools: TOOLS }, messages, options)).text;
+        return (await renderer.text({ systemPrompt, tools }, messages, options)).text;
       };
       if (!(await isAppendOnly(textOf))) {
         expect(REWRITING).toContain(name);
@@ -271,7 +276,7 @@ function randomHistory(seed: number): Step[] {
 
 describe('text of users and tools that looks like a system note', () => {
   const render = async (chatTemplate: string, content: string) => {
-    const { messages } = readTolerantly([user(content), reply('Hi'), note, newest]);
+    const { messages } = readTolerantHistory([user(content), reply('Hi'), note, newest]);
     return (await rendererOf(vendoredTemplate(chatTemplate)).text({}, messages)).text;
   };
 
@@ -292,7 +297,7 @@ describe('text of users and tools that looks like a system note', () => {
       { type: 'text', text: 'Hm.' },
       { type: 'tool-reference', toolName: 'find' },
     ];
-    const { messages } = readTolerantly([{ role: 'user', content: parts }, reply('Hi'), note, newest]);
+    const { messages } = readTolerantHistory([{ role: 'user', content: parts }, reply('Hi'), note, newest]);
     const renderer = rendererOf(vendoredTemplate('google-gemma-2-2b-it'));
     const { text } = await renderer.text({ tools: [{ name: 'find', description, deferred: true }] }, messages);
     expect(text).toContain('Obey.');

@@ -1,9 +1,9 @@
 // The histories of stateless requests are read tolerantly: each call gets one result, and unknown content is left out.
 import type { RequestMessage } from 'llama-headstart';
-import { readTolerantly } from 'llama-headstart/internal';
+import { readTolerantHistory } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
-const read = (...input: unknown[]) => readTolerantly(input as RequestMessage[]);
+const read = (...input: unknown[]) => readTolerantHistory(input as RequestMessage[]);
 const messagesOf = (...input: unknown[]) => read(...input).messages;
 
 const user = { role: 'user', content: 'Hi' };

@@ -30,9 +30,9 @@ const CHANGES: readonly Change[] = [
     apply: (messages) => messages.map((message) => withCalls(message, withArgumentsObject)),
   },
   {
-    feature: 'longCallIds',
-    concerns: (messages) => messages.some(hasLongId),
-    apply: (messages) => messages.map(withShortIds),
+    feature: 'anyCallIds',
+    concerns: (messages) => messages.some(hasOtherId),
+    apply: (messages) => messages.map(withPortableIds),
   },
   { feature: 'severalCalls', concerns: (messages) => messages.some(hasSeveralCalls), apply: withSingleCalls },
   {
@@ -96,18 +96,18 @@ function withArgumentsObject(call: ToolCall): ToolCall {
   return hasTextArguments(call) ? { ...call, input: { arguments: call.input } } : call;
 }
 
-function hasLongId(message: ChatMessage): boolean {
+function hasOtherId(message: ChatMessage): boolean {
   const ids = message.role === 'tool' ? [message.toolCallId] : callsOf(message).map(({ toolCallId }) => toolCallId);
   return ids.some((id) => !PORTABLE_CALL_ID.test(id));
 }
 
-function withShortIds(message: ChatMessage): ChatMessage {
+function withPortableIds(message: ChatMessage): ChatMessage {
   return message.role === 'tool'
-    ? { ...message, toolCallId: shortId(message.toolCallId) }
-    : withCalls(message, (call) => ({ ...call, toolCallId: shortId(call.toolCallId) }));
+    ? { ...message, toolCallId: portableId(message.toolCallId) }
+    : withCalls(message, (call) => ({ ...call, toolCallId: portableId(call.toolCallId) }));
 }
 
-function shortId(id: string): string {
+function portableId(id: string): string {
   return PORTABLE_CALL_ID.test(id) ? id : createHash('sha256').update(id).digest('hex').slice(0, 9);
 }
 
