@@ -3,7 +3,6 @@ import { type ChatHost, findTemplate } from '../chat/chat-host.js';
 import { readConversation } from '../chat/conversation.js';
 import type { ConversationSequence } from '../chat/conversation-sequence.js';
 import { resolveToolOptions } from '../chat/send-options.js';
-import { asAborted } from '../chat/turn-errors.js';
 import { HeadstartError } from '../errors.js';
 import { mergeSampling, requireSampling } from '../generate/sampling.js';
 import { definedOptions } from '../options.js';
@@ -54,7 +53,7 @@ export async function openSession(
   host.requireOpen();
   throwIfAborted(requested.signal);
   const options = copyOptions(requested);
-  const { defaults, templates, contextSize, model, lock } = host;
+  const { defaults, templates, contextSize, model } = host;
   const { systemPrompt, messages } = restored
     ? { systemPrompt: options.systemPrompt, messages: restored.messages }
     : readConversation(options.messages ?? [], options.systemPrompt);
@@ -70,7 +69,6 @@ export async function openSession(
   }
   throwIfAborted(options.signal);
   host.requireOpen();
-  const unlock = await lock.read(options.signal);
   const session = await Session.start(
     host,
     {
@@ -86,17 +84,13 @@ export async function openSession(
       sampling: mergeSampling(defaults.sampling, options.sampling),
       options,
       compaction: options.compaction === true ? {} : options.compaction || undefined,
-      signal: options.signal,
       onMismatch: (mismatched) => templates.forget(mismatched),
       onOpened: host.onOpened,
       onClosed: host.onClosed,
     },
+    options.signal,
     startedAt,
-  )
-    .catch((error: unknown) => {
-      throw asAborted(error, 'Opening the session');
-    })
-    .finally(unlock);
+  );
   try {
     host.requireOpen();
   } catch (error) {

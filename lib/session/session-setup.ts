@@ -31,7 +31,6 @@ export interface SessionSetup {
   options: SavedOptions & ToolOptions;
   /** The options of automatic compaction. If undefined, only `session.compact()` shortens the conversation. */
   compaction?: CompactionOptions | undefined;
-  signal?: AbortSignal | undefined;
   /** Called if the first prompt does not begin with the template. */
   onMismatch: (source: TemplateSource) => void;
   onOpened: (session: Session, sequence: ConversationSequence) => void;

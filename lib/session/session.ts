@@ -7,7 +7,7 @@ import { ConversationSequence } from '../chat/conversation-sequence.js';
 import { type ReplyOwner, readLimits, runReply } from '../chat/reply-run.js';
 import { SEND_OPTIONS, type SendOptions } from '../chat/send-options.js';
 import { Turn, type TurnServices } from '../chat/turn.js';
-import { failureOf } from '../chat/turn-errors.js';
+import { asAborted, failureOf } from '../chat/turn-errors.js';
 import { TurnLock } from '../chat/turn-lock.js';
 import { type TurnRequest, turnRequest } from '../chat/turn-request.js';
 import { publish } from '../diagnostics/events.js';
@@ -66,21 +66,29 @@ export class Session implements ToolSession {
     this.#sequence.adopt(checkpoint);
   }
 
-  /** @internal @param startedAt the time of the caller's request for the session, as `performance.now()` */
-  static async start(services: ChatServices, setup: SessionSetup, startedAt: number): Promise<Session> {
+  /**
+   * @internal
+   *
+   * @param startedAt the time of the caller's request for the session, as `performance.now()`
+   */
+  static async start(
+    services: ChatServices,
+    setup: SessionSetup,
+    signal: AbortSignal,
+    startedAt: number,
+  ): Promise<Session> {
     const session = new Session(services, setup);
+    const sequence = session.#sequence;
     try {
-      session.#report = await session.#sequence.start(setup.signal);
-      session.#report.ms = performance.now() - startedAt;
-      setup.onOpened(session, session.#sequence);
-      publish('session', { event: 'start', sessionId: session.id, report: session.#report });
-      return session;
+      session.#report = await session.#turnLock.run(signal, () => sequence.start(signal));
     } catch (error) {
-      session.#sequence.release();
-      throw error;
-    } finally {
-      session.#sequence.setBusy(false);
+      sequence.close();
+      throw asAborted(error, 'Opening the session');
     }
+    session.#report.ms = performance.now() - startedAt;
+    setup.onOpened(session, sequence);
+    publish('session', { event: 'start', sessionId: session.id, report: session.#report });
+    return session;
   }
 
   /** Describes the start of this session. */
@@ -210,7 +218,7 @@ export class Session implements ToolSession {
   async fork(): Promise<Session> {
     return this.#run('fork', undefined, async (signal) => {
       const startedAt = performance.now();
-      const { id: _, signal: __, ...setup } = this.#setup;
+      const { id: _, ...setup } = this.#setup;
       const child = new Session(this.#services, { ...setup, messages: this.#messages });
       try {
         const start = await child.#sequence.forkFrom(this.#sequence, signal);

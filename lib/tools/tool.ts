@@ -350,7 +350,7 @@ export function requireToolChoice(choice: ToolChoice, tools: ToolSet, loaded: To
     const names = tools.definitions.map(({ name }) => describe(name)).join(', ') || 'none';
     throw new HeadstartError(
       'INVALID_ARGUMENT',
-      `Expected \`toolChoice\` to name one of this session's tools (${names}), got ${describe(choice.name)}`,
+      `Expected \`toolChoice\` to name one of the tools (${names}), got ${describe(choice.name)}`,
     );
   }
   if (typeof choice === 'object' && loaded.get(choice.name) === undefined) {

@@ -2,6 +2,7 @@
 // types. test/unit/tool.test.ts tests the types of `tool()`.
 import type {
   AgentServer,
+  ChatModel,
   CompactionReport,
   Completion,
   FinishReason,
@@ -38,6 +39,19 @@ export async function replies(session: Session): Promise<void> {
   expectTypeOf(plain.toolCalls).toEqualTypeOf<readonly ToolCall[]>();
   expectTypeOf(plain.toolResults).toEqualTypeOf<readonly ToolResult[]>();
   expectTypeOf(plain.finishReason).toEqualTypeOf<FinishReason>();
+}
+
+/** A stateless request has the types of a turn, also through the interface that a server needs. */
+export async function requests(agent: AgentServer): Promise<void> {
+  const model: ChatModel = agent;
+  const messages = [{ role: 'user' as const, content: 'How was it?' }];
+  const stream = model.chat({ messages, responseFormat: { type: 'json', schema: REVIEW } });
+  expectTypeOf(await stream.result).toEqualTypeOf<Reply<Review>>();
+  for await (const part of stream) {
+    expectTypeOf(part).toEqualTypeOf<StreamPart>();
+  }
+  expectTypeOf((await agent.chat({ messages }).result).object).toBeUnknown();
+  expectTypeOf(agent.countTokens({ messages })).toEqualTypeOf<Promise<number>>();
 }
 
 /** The `type` of a part determines its fields. */
