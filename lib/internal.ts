@@ -54,7 +54,7 @@ export { Detokenizer } from './generate/detokenizer.js';
 export { ReasoningCounter } from './generate/reasoning-counter.js';
 export { REPETITION_GUARD_OPTIONS, RepetitionGuard } from './generate/repetition-guard.js';
 export { ReplyReader } from './generate/reply-reader.js';
-export { SampledReplies } from './generate/sampled-replies.js';
+export { type ConversationPrompt, SampledReplies } from './generate/sampled-replies.js';
 export { haveSameValues, readSampledReply, type SampledReply } from './generate/sampled-reply.js';
 export { mergeSampling, samplingDefaults } from './generate/sampling.js';
 export { StopStrings } from './generate/stop-strings.js';

@@ -19,7 +19,7 @@ const HISTORY: readonly ChatMessage[] = [
  * @throws HeadstartError as {@link Renderer.text}, except `CHAT_TEMPLATE_FAILED`.
  */
 export async function findReplyEnd(model: Model, renderer: Renderer): Promise<number | undefined> {
-  const { text = '' } = (await unlessRefused(renderer.text({}, HISTORY))) ?? {};
+  const { text = '' } = (await unlessRefused(renderer.text({}, HISTORY, { textOnly: true }))) ?? {};
   const at = text.indexOf(REPLY);
   const after = at < 0 ? [] : await renderer.tokensAfterText(text.slice(at + REPLY.length));
   const controlTokens = model.controlTokens();
