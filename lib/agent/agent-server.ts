@@ -1,5 +1,6 @@
 import { eitherSignal, throwIfAborted } from '../abort.js';
 import { FORGET_OPTIONS, type ForgetOptions, type ForgetReport } from '../cache/conversation-store.js';
+import { isOf } from '../cache/prefix-cache.js';
 import type { TemplateCacheStats } from '../cache/statistics.js';
 import { TemplateCache, type TemplateOptions } from '../cache/template-cache.js';
 import { type ChatRequest, chat, countPromptTokens } from '../chat/chat.js';
@@ -324,9 +325,8 @@ export class AgentServer implements ChatModel {
     if (options.tenant === undefined && options.affinity === undefined) {
       throw new HeadstartError('INVALID_ARGUMENT', 'Expected `tenant`, `affinity` or both, got neither');
     }
-    const { cache, sampledReplies } = this.#parts;
-    sampledReplies.forget(options.tenant === undefined ? undefined : cache.keyring(options.tenant).group);
-    return cache.forget(options);
+    this.#parts.sampledReplies.forget((owner) => isOf(owner, options));
+    return this.#parts.cache.forget(options);
   }
 
   /**

@@ -278,6 +278,7 @@ export class ConversationStore {
     for (const name of names.filter((each) => /^conversation_.*\.corrupt$/.test(each))) {
       await rm(directory.join(name), { force: true, recursive: true }).catch(() => undefined);
     }
+    this.#withKnownReplies.clear(); // `forget` drops all replies of unknown owners, so those of other files are read again
     if (entries.length > 0) {
       await index.rewrite();
     }

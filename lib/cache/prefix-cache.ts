@@ -323,7 +323,8 @@ export class PrefixCache {
   }
 }
 
-function isOf(owner: ForgetOptions, { tenant, affinity }: ForgetOptions): boolean {
+/** Whether the options name this owner of a conversation. */
+export function isOf(owner: ForgetOptions, { tenant, affinity }: ForgetOptions): boolean {
   return (tenant === undefined || owner.tenant === tenant) && (affinity === undefined || owner.affinity === affinity);
 }
 

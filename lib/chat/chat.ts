@@ -146,8 +146,8 @@ export async function firstPrompt(host: ChatHost, request: ChatRequest, limits: 
   const options = promptOptions(turn, await prepareFormat(turn.responseFormat), 0);
   const { messages, indices, signal } = turn;
   throwIfAborted(signal);
-  const group = host.engine.reproducible ? undefined : host.cache.keyring(request.tenant).group;
-  const prompt = await orAborted(host.sampledReplies.tokens(group, source, messages, options), signal);
+  const replyScope = host.engine.reproducible ? undefined : { group: host.cache.keyring(request.tenant).group };
+  const prompt = await orAborted(host.sampledReplies.tokens({ replyScope }, source, messages, options), signal);
   return { prompt, source, messages, indices, options };
 }
 

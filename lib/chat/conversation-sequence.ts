@@ -9,13 +9,14 @@ import { checkpointsOf } from '../engine/sequence-contents.js';
 import type { ContentsCopy } from '../engine/sequence-states.js';
 import { HeadstartError } from '../errors.js';
 import type { ReplySequence, TokenChoice } from '../generate/reply-sequence.js';
+import type { ReplyKeeper, ReplyScope } from '../generate/sampled-replies.js';
 import { commonPrefixLength } from '../tokens.js';
 
 /**
  * The sequence of a conversation. While the sequence is idle, the engine may evict it. The next prompt then leases an
  * id again and loads the longest known prefix.
  */
-export class ConversationSequence implements ReplySequence {
+export class ConversationSequence implements ReplySequence, ReplyKeeper {
   readonly #setup: PrefixSetup;
   readonly #sequence: Sequence;
   readonly #prefill: SharedPrefill;
@@ -33,14 +34,13 @@ export class ConversationSequence implements ReplySequence {
     this.#prefixLoader = new PrefixLoader(setup, this.#sequence, this.#prefill);
   }
 
-  /**
-   * The group of the sampled replies that prompts of this conversation contain. Undefined in `reproducible` mode: all
-   * replies are then as rendered.
-   */
-  get replyGroup(): string | undefined {
-    const { engine, useCache } = this.#setup;
+  /** Undefined in `reproducible` mode, and if the program called `forget` for this conversation. */
+  get replyScope(): ReplyScope | undefined {
+    const { engine, useCache, tenant, affinity } = this.#setup;
     const { group } = this.#prefill;
-    return engine.reproducible ? undefined : useCache ? group : `${group} ${this.#ownGroup}`;
+    return engine.reproducible || this.#sequence.isForgotten
+      ? undefined
+      : { group: useCache ? group : `${group} ${this.#ownGroup}`, tenant, affinity };
   }
 
   /** While busy, the sequence cannot be evicted. */

@@ -29,7 +29,7 @@ export function expectNextPrompt(
     const messages = [...conversation, ...continuation(conversation, 'Hello')];
     sequence.expectNext(
       () => messageEnds.in(prompt, options),
-      async () => (await sampledReplies.tokens(sequence.replyGroup, source, messages, options)).tokens,
+      async () => (await sampledReplies.tokens(sequence, source, messages, options)).tokens,
     );
   }
 }

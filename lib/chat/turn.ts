@@ -229,7 +229,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   async #fittingPrompt(index: number): Promise<ConversationPrompt> {
     const first = index === 0 ? this.#firstPrompt : undefined;
     // A change of adapters while the turn waited changes the group, and other replies belong into the prompt.
-    const isValid = first?.group === this.#services.sequence.replyGroup;
+    const isValid = first?.scope?.group === this.#services.sequence.replyScope?.group;
     const prompt = first !== undefined && isValid ? first : await this.#prompt(index);
     const compacted = await this.#services.compaction?.shorten(this.conversation, prompt.tokens.length);
     if (compacted === undefined) {
@@ -243,7 +243,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   #prompt(index: number): Promise<ConversationPrompt> {
     const { sampledReplies, sequence, source } = this.#services;
     const options = promptOptions(this.#request, this.#format, index);
-    return sampledReplies.prompt(sequence.replyGroup, source, this.#messages.ofPrompt, options);
+    return sampledReplies.prompt(sequence, source, this.#messages.ofPrompt, options);
   }
 
   get #hasTools(): boolean {

@@ -7,11 +7,19 @@ import { findReplyEnd } from '../prompt/reply-end.js';
 import { commonPrefixLength, sameTokens } from '../tokens.js';
 import { Detokenizer } from './detokenizer.js';
 import { ReplyReader } from './reply-reader.js';
-import { haveSameValues, type SampledReply } from './sampled-reply.js';
+import { haveSameValues, isBeginningOf, type SampledReply } from './sampled-reply.js';
+
+/** Whose conversation a reply belongs to. */
+export interface ReplyOwner {
+  tenant?: string | undefined;
+  affinity?: string | undefined;
+}
 
 /** A sampled reply, and what later prompts showed about it. */
 export interface KnownReply {
   readonly reply: SampledReply;
+  /** Undefined if unknown. */
+  readonly owner: ReplyOwner | undefined;
   /** Whether a later prompt contains the reply. */
   isContinued: boolean;
   /** The newest turn that was read to compare its values with the reply, and the result. */
@@ -113,10 +121,11 @@ export class TurnMatcher {
         return false;
       }
       const text = whole.slice(opening.length);
-      return (
-        text === this.#text(reply.tokens, preserved) ||
-        haveSameValues(await ReplyReader.read(this.#model, format, options.isStructured, text), reply.values)
-      );
+      if (text === this.#text(reply.tokens, preserved)) {
+        return true;
+      }
+      const values = await ReplyReader.read(this.#model, format, options.isStructured, text);
+      return reply.isWhole ? haveSameValues(reply.values, values) : isBeginningOf(reply.values, values);
     } catch (error) {
       if (HeadstartError.isInstance(error)) {
         return false; // for example, the tools of the reply are no longer part of the prompt

@@ -14,7 +14,7 @@ import type {
   TokenizedPrompt,
 } from '../prompt/renderer.js';
 import { commonPrefixLength, TokenHash } from '../tokens.js';
-import { type Conversation, type KnownReply, TurnMatcher } from './rendered-turn.js';
+import { type Conversation, type KnownReply, type ReplyOwner, TurnMatcher } from './rendered-turn.js';
 import type { ReplyValues } from './reply-reader.js';
 import { readSampledReply, type SampledReply } from './sampled-reply.js';
 
@@ -31,10 +31,22 @@ export interface GeneratedReply extends Pick<SampledReply, 'tokens' | 'isWhole'>
   isStructured: boolean;
 }
 
+/** Which replies the prompts of a conversation may contain, and whom new replies belong to. */
+export interface ReplyScope extends ReplyOwner {
+  /** The key group of the conversation. Replies of other groups are not used. */
+  group: string;
+}
+
+/** A conversation whose replies are kept. */
+export interface ReplyKeeper {
+  /** Undefined if replies are neither kept nor used. Another group means that the adapters have changed. */
+  readonly replyScope: ReplyScope | undefined;
+}
+
 /** A prompt in which earlier replies have the tokens that were sampled. */
 export interface ConversationPrompt extends Prompt {
-  /** The key group of the replies that may be in the prompt; undefined if all replies are as rendered. */
-  group: string | undefined;
+  /** The scope of the replies that may be in the prompt; undefined if all replies are as rendered. */
+  scope: ReplyScope | undefined;
   /** Keeps a reply to this prompt, so that later prompts contain its tokens. */
   remember: (reply: GeneratedReply) => void;
 }
@@ -64,20 +76,23 @@ export class SampledReplies {
   /**
    * Renders the prompt of a conversation, and puts the sampled tokens into it.
    *
-   * @param group the key group of the conversation: replies of other groups are not used. If undefined, replies are
-   *   neither kept nor used.
    * @throws HeadstartError as {@link Renderer.prompt}.
    */
   async prompt(
-    group: string | undefined,
+    keeper: ReplyKeeper,
     source: TemplateSource,
     messages: readonly ChatMessage[],
     options: ReplyOptions = {},
   ): Promise<ConversationPrompt> {
     const rendered = await this.#renderer.prompt(source, messages, options);
-    const prompt = await this.#withReplies(group, { source, messages }, rendered);
-    const remember = (reply: GeneratedReply) => group && this.#remember(group, prompt, options, reply);
-    return { ...prompt, group, remember };
+    const scope = keeper.replyScope;
+    const prompt = await this.#withReplies(scope, { source, messages }, rendered);
+    const remember = (reply: GeneratedReply) => {
+      if (scope !== undefined && scope.group === keeper.replyScope?.group) {
+        this.#remember(scope, prompt, options, reply);
+      }
+    };
+    return { ...prompt, scope, remember };
   }
 
   /**
@@ -86,13 +101,13 @@ export class SampledReplies {
    * @throws HeadstartError as {@link Renderer.tokens}.
    */
   async tokens(
-    group: string | undefined,
+    { replyScope }: ReplyKeeper,
     source: TemplateSource,
     messages: readonly ChatMessage[],
     options: TextOptions = {},
   ): Promise<TokenizedPrompt> {
     const rendered = await this.#renderer.tokens(source, messages, options);
-    return this.#withReplies(group, { source, messages }, rendered, false);
+    return this.#withReplies(replyScope, { source, messages }, rendered, false);
   }
 
   /**
@@ -117,22 +132,26 @@ export class SampledReplies {
    * Adds the result of {@link recordsFor} after it was saved. Ignores records that are damaged.
    *
    * @param group the key group of the tokens
+   * @param owner undefined if unknown
    */
-  addRecords(group: string, records: readonly unknown[]): void {
+  addRecords(group: string, records: readonly unknown[], owner?: ReplyOwner): void {
     const { size } = this.#model.info.vocabulary;
     for (const record of [...records].reverse()) {
       const reply = readSampledReply(record);
       if (reply !== undefined && [...reply.opening, ...reply.tokens].every((token) => token < size)) {
-        this.#add(group, { reply, isContinued: true });
+        this.#add(group, { reply, owner, isContinued: true });
       }
     }
   }
 
-  /** Drops the replies of a key group. @param group undefined for all groups */
-  forget(group: string | undefined): void {
-    for (const key of [...this.#known.keys()]) {
-      if (group === undefined || key.startsWith(`${group} `)) {
+  /** Drops the replies of some owners, and those of unknown owners. */
+  forget(isForgotten: (owner: ReplyOwner) => boolean): void {
+    for (const [key, known] of [...this.#known]) {
+      const kept = known.filter(({ owner }) => owner !== undefined && !isForgotten(owner));
+      if (kept.length === 0) {
         this.#known.delete(key);
+      } else if (kept.length < known.length) {
+        this.#known.set(key, kept);
       }
     }
   }
@@ -151,16 +170,16 @@ export class SampledReplies {
    * @param isUse whether this counts as a use of the replies
    */
   async #withReplies<Rendered extends TokenizedPrompt>(
-    group: string | undefined,
+    scope: ReplyScope | undefined,
     conversation: Conversation,
     prompt: Rendered,
     isUse = true,
   ): Promise<Rendered> {
-    const unread = group === undefined ? undefined : this.#saved?.unreadReplies(group);
-    if (group !== undefined && unread !== undefined) {
-      this.addRecords(group, await unread);
+    const unread = scope && this.#saved?.unreadReplies(scope.group);
+    if (scope !== undefined && unread !== undefined) {
+      this.addRecords(scope.group, await unread);
     }
-    if (group === undefined || this.#known.size === 0) {
+    if (scope === undefined || this.#known.size === 0) {
       return prompt;
     }
     const rendered = prompt.tokens;
@@ -172,7 +191,7 @@ export class SampledReplies {
       const token = rendered[at++] as number;
       hash.push(token);
       length++;
-      const replies = this.#after(group, hash, length, token, isUse);
+      const replies = this.#after(scope.group, hash, length, token, isUse);
       const match = replies.length === 0 ? undefined : await this.#matcher.find(rendered, at, replies, conversation);
       if (match !== undefined) {
         match.known.isContinued ||= isUse;
@@ -208,7 +227,7 @@ export class SampledReplies {
     return replies.sort((a, b) => Number(b.isContinued) - Number(a.isContinued));
   }
 
-  #remember(group: string, prompt: Prompt, options: ReplyOptions, reply: GeneratedReply): void {
+  #remember({ group, ...owner }: ReplyScope, prompt: Prompt, options: ReplyOptions, reply: GeneratedReply): void {
     const { tokens, isWhole, values, isStructured } = reply;
     const { toolChoice = 'auto', parallelToolCalls = false, reasoning = true } = options;
     const length = this.#lastControlToken(prompt.tokens) + 1;
@@ -225,7 +244,7 @@ export class SampledReplies {
       values,
       format: { toolChoice, parallelToolCalls, reasoning, isStructured },
     };
-    this.#add(group, { reply: sampled, isContinued: false });
+    this.#add(group, { reply: sampled, owner, isContinued: false });
   }
 
   /** The position of the newest control token. Runs of white space do not count: text may merge with them. */

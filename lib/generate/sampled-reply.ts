@@ -70,6 +70,18 @@ export function haveSameValues(a: ReplyValues, b: ReplyValues): boolean {
   );
 }
 
+/**
+ * Whether `beginning` is a part of a reply that was cut off. A client that aborted the reply may have received less than
+ * was sampled. A reply with calls is never such a part.
+ */
+export function isBeginningOf(reply: ReplyValues, beginning: ReplyValues): boolean {
+  return (
+    beginning.reasoning.trim() === reply.reasoning.trim() &&
+    reply.text.trimStart().startsWith(beginning.text.trim()) &&
+    beginning.toolCalls.length === 0
+  );
+}
+
 /** Ids must agree too: the result of a call names the call by its id. */
 function isSameCall(a: ReplyToolCall, b: ReplyToolCall): boolean {
   return a.id === b.id && a.name === b.name && isDeepStrictEqual(inputOf(a), inputOf(b));

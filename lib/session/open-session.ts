@@ -139,7 +139,7 @@ async function openSaved(
   const checkpoint = await readCheckpoint(path, saved);
   const { group } = host.cache.keyring(options.tenant);
   if (saved.replies?.group === group) {
-    host.sampledReplies.addRecords(group, saved.replies.records);
+    host.sampledReplies.addRecords(group, saved.replies.records, { tenant: options.tenant });
   }
   let adopted = false;
   try {

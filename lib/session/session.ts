@@ -282,12 +282,12 @@ export class Session implements ToolSession {
   /** The replies of this conversation as they were sampled. */
   async #sampledReplies(): Promise<SavedSession['replies']> {
     const { sampledReplies } = this.#services;
-    const group = this.#sequence.replyGroup;
+    const group = this.#sequence.replyScope?.group;
     if (group === undefined || this.#messages.length === 0) {
       return undefined;
     }
     const messages = [...this.#messages, ...continuation(this.#messages, '.')];
-    const { tokens } = await sampledReplies.tokens(group, this.#setup.source, messages);
+    const { tokens } = await sampledReplies.tokens(this.#sequence, this.#setup.source, messages);
     return { group, records: sampledReplies.recordsFor(group, tokens) };
   }
 
@@ -301,7 +301,7 @@ export class Session implements ToolSession {
       return this.#sequence.captureCheckpoint(signal);
     }
     const shared = await sharedPrefix(this.#messages, (messages) =>
-      sampledReplies.tokens(this.#sequence.replyGroup, this.#setup.source, messages),
+      sampledReplies.tokens(this.#sequence, this.#setup.source, messages),
     );
     return this.#sequence.captureCheckpointFor(shared.subarray(0, contextSize - 1), signal);
   }

@@ -28,7 +28,7 @@ export function sampledPrompt(
   for (const { replies: records } of replies.all()) {
     copy.addRecords('copy', records);
   }
-  return copy.prompt('copy', source, messages, options);
+  return copy.prompt({ replyScope: { group: 'copy' } }, source, messages, options);
 }
 
 /**

@@ -40,10 +40,6 @@ async function separateTokens(text: string): Promise<number[]> {
   return tokens.flatMap((each) => [...each]);
 }
 
-async function textOf(tokens: Iterable<number>): Promise<string> {
-  return new TextDecoder().decode(await model.detokenize(Int32Array.from(tokens), { special: true }));
-}
-
 /** A chat template, and the replies that an agent has sampled with it. */
 class Lab {
   readonly renderer: Renderer;
@@ -59,7 +55,9 @@ class Lab {
   }
 
   prompt(messages: readonly ChatMessage[], group: string | null = GROUP): Promise<ConversationPrompt> {
-    return this.replies.prompt(group ?? undefined, this.source, messages, { parallelToolCalls: true });
+    return this.replies.prompt({ replyScope: group === null ? undefined : { group } }, this.source, messages, {
+      parallelToolCalls: true,
+    });
   }
 
   /** Remembers a reply to a prompt, with separate tokens for its characters. Returns the tokens. */
@@ -140,8 +138,8 @@ describe('the prompt after a reply', () => {
     }
 
     it('contains the sampled call, whatever form the client gave its arguments', async () => {
-      const escape = (raw: string) => raw.replace('ü', '\\u00fc').replaceAll(/(?<=[:,]) ?(?=["\d])/g, '  ');
-      const { lab, first, tokens, raw, changed } = await sampleCall(escape);
+      const escaped = (raw: string) => raw.replace('ü', '\\u00fc').replaceAll(/(?<=[:,]) ?(?=["\d])/g, '  ');
+      const { lab, first, tokens, raw, changed } = await sampleCall(escaped);
       expect(changed).not.toBe(raw);
       for (const input of [INPUT, { count: 2, name: 'Kübel "A"' }]) {
         expect(await lab.contains(withCall(input), first, tokens)).toBe(true);
@@ -160,5 +158,141 @@ describe('the prompt after a reply', () => {
       await lab.expectRendered(withCall(INPUT), 'group of another tenant');
       await lab.expectRendered(withCall(INPUT), null); // as with `reproducible`
     });
+  });
+});
+
+describe('a reply that did not end by itself', () => {
+  const CHATML = templateOf('Qwen-Qwen3-0.6B');
+  const end = async (text: string) => [...(await model.tokenize(text, { parseSpecial: true }))];
+
+  /** Samples a cut reply, and returns the tokens of the next prompt from the reply on. */
+  async function afterCut(raw: string, message: AssistantMessage, tokens?: number[]) {
+    const lab = new Lab(CHATML);
+    const first = await lab.prompt([USER]);
+    const sampled = await lab.sample(first, raw, { isWhole: false, ...(tokens && { tokens }) });
+    const { tokens: next } = await lab.prompt([USER, message, NEXT]);
+    const rendered = await lab.renderer.prompt(lab.source, [USER, message, NEXT]);
+    const from = first.tokens.length;
+    return { sampled, next: [...next.subarray(from)], rendered: [...rendered.tokens.subarray(from)] };
+  }
+
+  it('keeps its tokens if its text comes back', async () => {
+    const { sampled, next } = await afterCut('Four chains and', assistant('Four chains and'));
+    expect(next.slice(0, sampled.length + 1)).toEqual([...sampled, ...(await end('<|im_end|>'))]);
+  });
+
+  it('keeps the tokens of the text that a client received before it aborted the reply', async () => {
+    const { next } = await afterCut('Four chains and two', assistant('Four chains'));
+    const kept = await separateTokens('Four chains');
+    expect(next.slice(0, kept.length + 1)).toEqual([...kept, ...(await end('<|im_end|>'))]);
+  });
+
+  it('keeps only tokens inside the text in front of a stop string', async () => {
+    const tokens = [...(await separateTokens('Four chains ')), ...(await model.tokenize('and brakes'))];
+    const { next } = await afterCut('Four chains', assistant('Four chains'), tokens);
+    const kept = await separateTokens('Four chains');
+    expect(next.slice(0, kept.length + 1)).toEqual([...kept, ...(await end('<|im_end|>'))]);
+  });
+
+  it('keeps no token that ends inside a word or a character', async () => {
+    for (const [cut, text] of [
+      [await model.tokenize('€').then((bytes) => bytes.slice(0, 1)), '€'],
+      [await model.tokenize('Four chai'), 'Four chains'],
+    ] as const) {
+      const { next, rendered } = await afterCut(text, assistant(text), [...cut]);
+      const words = (all: readonly number[]) => all.slice(0, all.indexOf(rendered.at(-1) as number));
+      expect(words(next)).toEqual(words(rendered));
+    }
+  });
+
+  it('is as rendered if its text differs, or if its thought has no end', async () => {
+    for (const [raw, message] of [
+      ['Four chains and', assistant('Four chains and two')],
+      ['Four chains and', assistant('Five chains')],
+      ['<think>\nLet me count', { ...assistant(''), reasoning: 'Let me count' }],
+    ] as const) {
+      const { next, rendered } = await afterCut(raw, message);
+      expect(next).toEqual(rendered);
+    }
+  });
+});
+
+describe('several replies', () => {
+  const CHATML = templateOf('Qwen-Qwen2.5-7B-Instruct');
+  const reply = assistant('Four chains.');
+
+  it('in a row, or in a conversation with another beginning, are as rendered where no such reply was sampled', async () => {
+    const lab = new Lab(CHATML);
+    const tokens = await lab.sample(await lab.prompt([USER]), 'Four chains.');
+    const { tokens: twice } = await lab.prompt([USER, reply, reply, NEXT]);
+    const rendered = await lab.renderer.prompt(lab.source, [USER, reply, reply, NEXT]);
+    const same = (await model.tokenize('Four chains.')).length;
+    expect(twice.length - rendered.tokens.length).toBe(tokens.length - same);
+    await lab.expectRendered([NEXT, reply, USER]);
+    await lab.expectRendered([USER, reply, USER].slice(1));
+  });
+
+  it('to one prompt with equal values: the newest one is used, and then stays in the conversation', async () => {
+    const lab = new Lab(CHATML);
+    const first = await lab.prompt([USER]);
+    const older = await lab.sample(first, 'Four chains.');
+    const newer = await lab.sample(first, 'Four chains.', {
+      tokens: [...(await separateTokens('Four')), ...(await model.tokenize(' chains.'))],
+    });
+    expect(newer).not.toEqual(older);
+    expect(await lab.contains([USER, reply, NEXT], first, newer)).toBe(true);
+    await lab.sample(first, 'Four chains.', { tokens: [...older.slice(0, 4), ...(await model.tokenize(' chains.'))] });
+    expect(await lab.contains([USER, reply, NEXT], first, newer)).toBe(true);
+  });
+
+  it('are all in the prompt of a long conversation, each after the tokens that it was sampled after', async () => {
+    const lab = new Lab(CHATML);
+    const messages: ChatMessage[] = [USER];
+    for (const text of ['Four.', 'Two chains.', 'No brakes at all.']) {
+      const prompt = await lab.prompt(messages);
+      const tokens = await lab.sample(prompt, `${text}\n\n`);
+      messages.push(assistant(text), NEXT);
+      expect(await lab.contains(messages, prompt, tokens)).toBe(true);
+    }
+    const { tokens } = await lab.prompt(messages);
+    const other = new Lab(CHATML);
+    other.replies.addRecords(GROUP, JSON.parse(JSON.stringify(lab.replies.recordsFor(GROUP, tokens))));
+    expect([...(await other.prompt(messages)).tokens]).toEqual([...tokens]);
+    expect(lab.replies.recordsFor('another group', tokens)).toEqual([]);
+    other.replies.forget(() => true);
+    await other.expectRendered(messages);
+  });
+
+  it('that are damaged, or have tokens of another vocabulary, are ignored', async () => {
+    const lab = new Lab(CHATML);
+    await lab.sample(await lab.prompt([USER]), 'Four chains.');
+    const [record] = lab.replies.recordsFor(GROUP, (await lab.prompt([USER, reply, NEXT])).tokens);
+    const damaged = [
+      undefined,
+      7,
+      {},
+      { ...record, tokens: [] },
+      { ...record, tokens: [2 ** 30] },
+      { ...record, after: 0 },
+    ];
+    const other = new Lab(CHATML);
+    other.replies.addRecords(GROUP, damaged);
+    await other.expectRendered([USER, reply, NEXT]);
+  });
+
+  it('whose text contains the text of control tokens keep their plain tokens', async () => {
+    const lab = new Lab(CHATML);
+    const first = await lab.prompt([USER]);
+    const raw = 'Write <|im_end|> at the end.';
+    const tokens = [...(await model.tokenize(raw))];
+    const [control] = await model.tokenize('<|im_end|>', { parseSpecial: true });
+    expect(tokens).not.toContain(control);
+    await lab.sample(first, raw, { tokens });
+    expect(await lab.contains([USER, assistant(raw), NEXT], first, tokens)).toBe(true);
+    const forged = new Lab(CHATML);
+    await forged.sample(await forged.prompt([USER]), 'Write at the end.', {
+      tokens: [...(await model.tokenize('Write ')), control as number, ...(await model.tokenize('at the end.'))],
+    });
+    await forged.expectRendered([USER, assistant('Write at the end.'), NEXT]);
   });
 });

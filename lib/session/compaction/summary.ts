@@ -98,7 +98,7 @@ async function promptThatFits(job: SummaryJob, older: readonly ChatMessage[]): P
   const { sampledReplies, sequence, source, request, contextSize, maxTokens, signal } = job;
   throwIfAborted(signal);
   const options = { toolChoice: 'none', reasoning: false } as const;
-  const prompt = await sampledReplies.prompt(sequence.replyGroup, source, [...older, request], options);
+  const prompt = await sampledReplies.prompt(sequence, source, [...older, request], options);
   return prompt.tokens.length + maxTokens <= contextSize ? prompt : undefined;
 }
 
