@@ -4,6 +4,7 @@ import type { Sequence } from '../engine/sequence.js';
 import { HeadstartError } from '../errors.js';
 import { forgivingLogger, type Logger } from '../logger.js';
 import { SequenceState } from '../native/state.js';
+import { isPrefix } from '../tokens.js';
 import type { CacheOptions } from './cache-options.js';
 import { type CacheStores, createStores, readPins } from './cache-stores.js';
 import { CandidateLoader } from './candidate-loader.js';
@@ -18,7 +19,7 @@ import { HintPins, type PinOwner } from './hint-pins.js';
 import { type KeyComponents, type Keyring, Keyrings } from './key.js';
 import type { LoadedSource } from './loaded-prefix.js';
 import { PrefillEstimate } from './prefill-estimate.js';
-import { PrefixIndex } from './prefix-index.js';
+import { PrefixIndex, sourceOf } from './prefix-index.js';
 import { type StartReport, startReport } from './start-report.js';
 import type { Filled, StartRequest } from './start-request.js';
 import { StateCopier } from './state-copier.js';
@@ -192,7 +193,7 @@ export class PrefixCache {
    * @param sequence an empty sequence, leased from the engine's session pool
    * @param tokens the template's token ids, at least one; do not change the array during the call
    * @throws HeadstartError `ABORTED`, `CLOSED`, `CONTEXT_FULL`, `TOKEN_OUT_OF_RANGE`, `DECODE_FAILED`; the sequence is
-   *   then empty.
+   *   then empty. After `ABORTED` it may hold the first tokens of the template.
    */
   async start(sequence: Sequence, tokens: Int32Array, options: StartOptions = {}): Promise<StartReport> {
     const begin = performance.now();
@@ -210,7 +211,10 @@ export class PrefixCache {
         : this.#loader.bypass(request, whyBypass));
       return this.#report(request, filled, begin);
     } catch (error) {
-      await sequence.clear().catch(() => undefined);
+      // The repeat of an aborted request continues with the tokens that were decoded until the abort.
+      if (!HeadstartError.isInstance(error, 'ABORTED') || !isPrefix(sequence.tokens, tokens)) {
+        await sequence.clear().catch(() => undefined);
+      }
       this.#requireOpen();
       if (HeadstartError.isInstance(error, 'PREEMPTED')) {
         return this.start(sequence, tokens, options); // older requests needed the cells, and have them now
@@ -233,8 +237,8 @@ export class PrefixCache {
     }
     const query = { group: keyring.group, tokens, canTrim: engine.canTrimRestored };
     const nearest = reuse === 'exact' ? undefined : await this.index.nearestTemplate(query);
-    const [nearestSource, cachedTokens] = [nearest?.source ?? 'prefill', nearest?.shared ?? 0] as const;
-    return { source: nearestSource, cachedTokens, limit: 'template', templateReason: 'absent' };
+    const nearestSource = nearest === undefined ? 'prefill' : sourceOf(nearest);
+    return { source: nearestSource, cachedTokens: nearest?.shared ?? 0, limit: 'template', templateReason: 'absent' };
   }
 
   /** Counts the start of a session that has no template. */

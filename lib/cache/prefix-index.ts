@@ -13,6 +13,7 @@ import type { NearestPrefix } from './loaded-prefix.js';
 import { likelyShared, MIN_SHARED_TOKENS, prefixHashes } from './prefix-hash.js';
 import { PromptsInProgress } from './prompts-in-progress.js';
 import type { ResidentTemplate, ResidentTemplates } from './resident-templates.js';
+import type { StateSource } from './start-report.js';
 
 interface TokenCounts {
   /** Number of tokens of the candidate that the prompt can reuse. */
@@ -24,8 +25,11 @@ interface TokenCounts {
 /** A state in memory that holds a prefix of a prompt. */
 type StoredCandidate = TokenCounts & { source: 'memory'; stored: StoredState };
 
+/** A sequence that holds a prefix of a prompt. */
+type SequenceCandidate = TokenCounts & { source: 'sequence'; sequence: Sequence };
+
 /** A conversation that holds a prefix of a prompt. */
-export type ConversationCandidate = StoredCandidate | (TokenCounts & { source: 'sequence'; sequence: Sequence });
+export type ConversationCandidate = StoredCandidate | SequenceCandidate;
 
 export interface LongestPrefix {
   /** Undefined if no conversation shares enough tokens. */
@@ -37,8 +41,9 @@ export interface LongestPrefix {
   branch: number;
 }
 
-/** A cached template that holds a prefix of another template. */
+/** A cached template or a conversation that holds a prefix of another template. */
 export type TemplateCandidate =
+  | SequenceCandidate
   | StoredCandidate
   | (TokenCounts & { source: 'resident'; resident: ResidentTemplate })
   | DiskCandidate;
@@ -48,6 +53,11 @@ export type DiskCandidate = TokenCounts & { source: 'disk'; disk: DiskStore; ent
 
 /** A sequence, state or file that holds a prefix of a prompt. */
 export type PrefixCandidate = ConversationCandidate | TemplateCandidate;
+
+/** The source of a prefix, for reports. */
+export function sourceOf({ source }: PrefixCandidate): StateSource {
+  return source === 'sequence' ? 'resident' : source;
+}
 
 /** If a named pipe or a link has the name of an entry, opening it must not wait for a writer or follow the link. */
 const READ_FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0);
@@ -92,8 +102,8 @@ export class PrefixIndex {
   }
 
   /**
-   * Finds the cached template that shares the longest prefix with a template. If several templates share equally many
-   * tokens, the result is the template that is cheapest to load.
+   * Finds the cached template, or the sequence of a conversation, that shares the longest prefix with a template. If
+   * several of them share equally many tokens, the result is the one that is cheapest to load.
    *
    * @returns undefined if no template shares enough tokens to be worth a restore
    */
@@ -107,6 +117,12 @@ export class PrefixIndex {
     }
     for (const stored of states.values('template')) {
       candidates.push({ source: 'memory', stored, ...measure(query, stored) });
+    }
+    for (const sequence of engine.sessions.leased) {
+      if (sequence.group === query.group) {
+        const shared = copyableLength(sequence, engine.canTrim, commonPrefixLength(sequence.tokens, query.tokens));
+        candidates.push({ source: 'sequence', sequence, shared, tokens: sequence.length });
+      }
     }
     if (disk !== undefined) {
       await disk.index.readTail();

@@ -17,9 +17,9 @@ import {
 } from './loaded-prefix.js';
 import type { PrefixCache } from './prefix-cache.js';
 import { MIN_SHARED_TOKENS } from './prefix-hash.js';
-import type { ConversationCandidate, DiskCandidate, PrefixQuery } from './prefix-index.js';
+import { type ConversationCandidate, type DiskCandidate, type PrefixQuery, sourceOf } from './prefix-index.js';
 import type { SharedPrefill } from './shared-prefill.js';
-import type { StartReport, StateSource } from './start-report.js';
+import type { StartReport } from './start-report.js';
 
 export interface PrefixSetup {
   engine: Engine;
@@ -376,10 +376,6 @@ function sourcesOf(candidate: ConversationCandidate | DiskCandidate, states: Seq
     return [candidate.sequence];
   }
   return candidate.source === 'memory' ? states.ownersOf(candidate.stored) : [];
-}
-
-function sourceOf({ source }: ConversationCandidate): StateSource {
-  return source === 'sequence' ? 'resident' : source;
 }
 
 /**

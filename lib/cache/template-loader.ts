@@ -2,6 +2,7 @@
 // prefill. If several starts in this or other processes need the same template, one start computes the template and
 // the other starts wait.
 import type { Engine } from '../engine/engine.js';
+import { HeadstartError } from '../errors.js';
 import type { Logger } from '../logger.js';
 import { sameTokens } from '../tokens.js';
 import type { CacheStores } from './cache-stores.js';
@@ -9,7 +10,7 @@ import type { CandidateLoader } from './candidate-loader.js';
 import { type EntryLock, waitForLock } from './disk/entry-lock.js';
 import { InFlight } from './in-flight.js';
 import type { PrefillEstimate } from './prefill-estimate.js';
-import type { PrefixIndex } from './prefix-index.js';
+import { type PrefixIndex, sourceOf } from './prefix-index.js';
 import type { Filled, StartRequest } from './start-request.js';
 import type { CopiedState, StateCopier } from './state-copier.js';
 
@@ -97,6 +98,9 @@ export class TemplateLoader {
       residents.admit(resident);
       return filled;
     } catch (error) {
+      if (HeadstartError.isInstance(error, 'ABORTED') && !resident.sequence.isEmpty) {
+        await residents.fork(resident, sequence).catch(() => undefined); // the repeat of the request continues there
+      }
       residents.discard(resident);
       throw error;
     } finally {
@@ -233,8 +237,9 @@ export class TemplateLoader {
       return undefined;
     }
     const end = nearest.shared === nearest.tokens ? 'ends there' : 'differs from there on';
-    const reason = `the template has no entry: it shares ${nearest.shared} of its ${tokens.length} tokens with a cached template of ${nearest.tokens} tokens, which ${end}`;
-    return { source: nearest.source, cache: 'prefix', cachedTokens: nearest.shared, bytes, reason };
+    const what = nearest.source === 'sequence' ? 'conversation' : 'cached template';
+    const reason = `the template has no entry: it shares ${nearest.shared} of its ${tokens.length} tokens with a ${what} of ${nearest.tokens} tokens, which ${end}`;
+    return { source: sourceOf(nearest), cache: 'prefix', cachedTokens: nearest.shared, bytes, reason };
   }
 
   /** Decodes the template from position `from` on. Cuts the prefill at breakpoints. */

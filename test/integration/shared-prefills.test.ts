@@ -37,8 +37,13 @@ const ask = (agent: AgentServer, content: string, signal?: AbortSignal) =>
   agent.chat({ messages: [user(content)], ...OPTIONS, ...(signal && { signal }) }).result;
 
 /** Expects that each reply begins as in an agent that prefills everything. */
-async function expectAsCold(name: MicroModelName, kvLayout: 'unified' | 'split', replies: Record<string, Reply[]>) {
-  const agent = await open(name, kvLayout, { nSeqMax: 1, maxMemoryBytes: 0 });
+async function expectAsCold(
+  name: MicroModelName,
+  kvLayout: 'unified' | 'split',
+  replies: Record<string, Reply[]>,
+  settings: AgentSettings = {},
+) {
+  const agent = await open(name, kvLayout, { nSeqMax: 1, maxMemoryBytes: 0, ...settings });
   for (const [content, all] of Object.entries(replies)) {
     const session = await agent.createSession({ templateCache: false });
     const cold = await session.send(content, OPTIONS);
@@ -120,5 +125,33 @@ describe.each(REPRESENTATIVES)('with the %s model in the %s layout', (name, kvLa
     expect(reply.usage.cachedInputTokens).toBeGreaterThanOrEqual(count * 64 - 1);
     expect(agent.health().decodedTokens - before).toBe(prefilledBy(reply) + reply.usage.outputTokens - 1);
     await expectAsCold(name, kvLayout, { [HEAD]: [reply] });
+  });
+
+  it('the repeat of a request that was aborted during the prefill of its template continues there', async () => {
+    const agent = await open(name, kvLayout, { systemPrompt: HEAD, reuse: 'nearest' });
+    const controller = new AbortController();
+    const aborted = codeOf(() => ask(agent, 'Hello', controller.signal));
+    await chunks(4);
+    controller.abort();
+    expect(await aborted).toBe('ABORTED');
+    const reply = await ask(agent, 'Hello');
+    expect(reply.usage.cachedInputTokens).toBeGreaterThanOrEqual(3 * 64);
+    await expectAsCold(name, kvLayout, { Hello: [reply] }, { systemPrompt: HEAD });
+  });
+});
+
+describe.each(['hybrid', 'recurrent', 'sliding-window'] as const)('with the %s model', (name) => {
+  it('an evicted conversation whose last reply was rewritten prefills only this reply and the new message', async () => {
+    const agent = await open(name, 'unified', { nSeqMax: 1 });
+    const messages = [user(HEAD)];
+    await agent.chat({ messages, ...OPTIONS }).result;
+    messages.push({ role: 'assistant', content: 'Buy a new one.' }, user('Where?'));
+    await agent.chat({ messages, ...OPTIONS }).result;
+    await ask(agent, 'Something else. '.repeat(30)); // takes the only sequence
+    messages.push({ role: 'assistant', content: 'In a shop.' }, user('Thank you'));
+    const reply = await agent.chat({ messages, ...OPTIONS }).result;
+    expect(prefilledBy(reply)).toBeLessThan(NEW_TOKENS);
+    const cold = await open(name, 'unified', { nSeqMax: 1 });
+    expectSameFirstToken(reply, await cold.chat({ messages, ...OPTIONS }).result);
   });
 });
