@@ -66,7 +66,7 @@ export class TurnLock {
   }
 
   /** Releases the lock until {@link enter}. In between, the engine may evict the sequence, and adapters may change. */
-  pause(): void {
+  #pause(): void {
     this.#unlock?.();
     this.#writesAtPause = this.#lock.writes;
     this.#sequence.makeEvictable();
@@ -78,7 +78,7 @@ export class TurnLock {
    * @throws HeadstartError `ABORTED` while it waits to enter again, and the errors of `work`.
    */
   async paused<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    this.pause();
+    this.#pause();
     const result = await work();
     await this.enter(signal);
     return result;
@@ -105,7 +105,7 @@ export class TurnLock {
    */
   async untilRead(queue: Pick<PartQueue<unknown>, 'isDrained' | 'untilDrained'>, signal: AbortSignal): Promise<void> {
     if (!queue.isDrained) {
-      this.pause();
+      this.#pause();
       await queue.untilDrained(signal);
     }
   }

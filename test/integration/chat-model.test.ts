@@ -64,9 +64,14 @@ describe('countTokens of a request', () => {
   ])('is the number of input tokens of its reply, with %s', async (_, requests, settings) => {
     const model: ChatModel = await startAgent({ tools: [lamp(undefined, 'left')], ...settings });
     for (const [name, request] of Object.entries(requests)) {
-      const complete: ChatRequest = { messages: [user('Hello')], maxTokens: 1, ...request };
-      const counted = await model.countTokens(complete);
-      expect(counted, name).toBe((await model.chat(complete).result).usage.inputTokens);
+      const first: ChatRequest = { messages: [user('Hello')], maxTokens: 8, maxSteps: 1, ...request };
+      const counted = await model.countTokens(first);
+      const { text, usage } = await model.chat(first).result;
+      expect(counted, name).toBe(usage.inputTokens);
+      const messages = [...first.messages, { role: 'assistant' as const, content: text || 'Well' }, user('And now?')];
+      const next = { ...first, messages };
+      const countedNext = await model.countTokens(next);
+      expect(countedNext, `after ${name}`).toBe((await model.chat(next).result).usage.inputTokens);
     }
   });
 
