@@ -93,7 +93,7 @@ export function pendingCalls(messages: readonly ChatMessage[]): readonly ToolCal
 }
 
 function readMessages(input: unknown, firstIndex = 0): ChatMessage[] {
-  return (Array.isArray(input) ? input : [input]).map((message, index) => {
+  return Array.from(Array.isArray(input) ? input : [input], (message: unknown, index) => {
     const where = Array.isArray(input) ? `message ${firstIndex + index}` : 'the message';
     return Object.freeze(reader.message(message, where));
   });

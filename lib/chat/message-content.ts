@@ -64,15 +64,17 @@ function textOf(part: unknown): string | undefined {
   return isObject(part) && TEXT_TYPES.has(part.type) && typeof part.text === 'string' ? part.text : undefined;
 }
 
+/** The kinds of parts that the model cannot read, in their types and media types. */
+const MEDIA_KINDS = [/image/, /audio/, /video/, /file|document|media/];
+
 /** A note about content that the model cannot read. Undefined for an unknown part. */
 function noteAbout(part: unknown): string | undefined {
   if (!isObject(part) || typeof part.type !== 'string') {
     return undefined;
   }
-  const { type, mediaType = '', file, filename } = part;
-  const kind = [/image/, /audio/, /video/, /file|document|media/]
-    .map((pattern) => pattern.exec(`${mediaType} ${type}`)?.[0])
-    .find((match) => match !== undefined);
+  const { type, mediaType, file, filename } = part;
+  const description = typeof mediaType === 'string' ? `${mediaType} ${type}` : type;
+  const kind = MEDIA_KINDS.map((pattern) => pattern.exec(description)?.[0]).find((match) => match !== undefined);
   const name = typeof filename === 'string' ? filename : isObject(file) ? file.filename : undefined;
   return kind === undefined
     ? undefined

@@ -188,7 +188,7 @@ export class MessageReader {
     if (!Array.isArray(calls)) {
       throw invalidMessage(`Expected \`toolCalls\` of ${where} to be an array, got ${describe(calls)}`);
     }
-    return calls.map((call: unknown) => this.#call(call, `a call in ${where}`));
+    return Array.from(calls, (call: unknown) => this.#call(call, `a call in ${where}`));
   }
 
   #call(call: unknown, where: string): ToolCall {
@@ -200,7 +200,14 @@ export class MessageReader {
       : this.#renamed(call, CALL_FIELDS, where);
     const toolCallId = this.#id(fields.toolCallId, where);
     const toolName = readName(fields.toolName, `\`toolName\` of ${where}`);
-    return { toolCallId, toolName, input: this.#isTolerant ? tolerantInput(fields) : strictInput(fields, toolCallId) };
+    try {
+      return { toolCallId, toolName, input: this.#isTolerant ? tolerantInput(fields) : strictInput(fields) };
+    } catch (cause) {
+      throw invalidMessage(
+        `Expected the arguments of the call ${describe(toolCallId)} to be JSON data: ${(cause as Error).message}`,
+        cause,
+      );
+    }
   }
 
   #openAiCallFields(call: object, called: object, where: string): Fields {
@@ -218,24 +225,28 @@ export class MessageReader {
   }
 }
 
-/** The arguments as JSON text. OpenAI sends JSON text, but some servers with the same API send an object. */
+/**
+ * The arguments as JSON text. OpenAI sends JSON text, but some servers with the same API send an object.
+ *
+ * @throws TypeError or RangeError if the arguments are no JSON data.
+ */
 function argumentsOf({ arguments: openAi, input = {} }: Fields): string {
-  return typeof openAi === 'string' ? openAi.trim() || '{}' : JSON.stringify(openAi ?? input);
+  if (typeof openAi === 'string') {
+    return openAi.trim() || '{}';
+  }
+  const json: string | undefined = JSON.stringify(openAi ?? input);
+  if (json === undefined) {
+    throw new TypeError(`got ${describe(openAi ?? input)}`);
+  }
+  return json;
 }
 
-function strictInput(fields: Fields, toolCallId: string): unknown {
-  try {
-    const json = argumentsOf(fields);
-    if (typeof fields.arguments === 'string') {
-      requireExactIntegers(json);
-    }
-    return inputFrom(json);
-  } catch (cause) {
-    throw invalidMessage(
-      `Expected the arguments of the call ${describe(toolCallId)} to be JSON data: ${(cause as Error).message}`,
-      cause,
-    );
+function strictInput(fields: Fields): unknown {
+  const json = argumentsOf(fields);
+  if (typeof fields.arguments === 'string') {
+    requireExactIntegers(json);
   }
+  return inputFrom(json);
 }
 
 /** The arguments as an object, or as text if they are no JSON object or contain an integer that would be rounded. */

@@ -35,13 +35,10 @@ export function readTolerantHistory(input: readonly RequestMessage[]): RequestCo
   const leading = firstOther < 0 ? input.length : firstOther;
   const systemTexts = input.slice(0, leading).map((message, index) => reader.systemText(message, `message ${index}`));
   const numbered = numberedCalls();
-  const entries = input
-    .slice(leading)
-    .map((message, index) => ({
-      message: numbered(reader.message(message, `message ${leading + index}`)),
-      index: leading + index,
-    }))
-    .filter(({ message }) => message.role !== 'system' || message.content.trim() !== '');
+  const entries = Array.from(input.slice(leading), (message, index) => ({
+    message: numbered(reader.message(message, `message ${leading + index}`)),
+    index: leading + index,
+  })).filter(({ message }) => message.role !== 'system' || message.content.trim() !== '');
   const written = withOneResultEach(entries);
   return {
     systemPrompt: leading === 0 ? undefined : joined(...systemTexts),

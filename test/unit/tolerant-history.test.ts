@@ -2,6 +2,7 @@
 import type { RequestMessage } from 'llama-headstart';
 import { readTolerantHistory } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
+import { random } from '../helpers/random.js';
 
 const read = (...input: unknown[]) => readTolerantHistory(input as RequestMessage[]);
 const messagesOf = (...input: unknown[]) => read(...input).messages;
@@ -175,7 +176,38 @@ describe('each call gets one result', () => {
   });
 });
 
-it('a long history is read in linear time', () => {
-  const turns = Array.from({ length: 20_000 }, (_, index) => [calls(called(`id${index}`)), result(`id${index}`, 'x')]);
-  expect(messagesOf(user, ...turns.flat())).toHaveLength(40_001);
+it('any list of messages is read, or refused with INVALID_ARGUMENT', () => {
+  const circular: Record<string, unknown> = {};
+  circular.self = circular;
+  const odd = [null, undefined, 7, Number.NaN, 1n, true, '', '{"a', 'x', [], {}, [[]], circular, () => 1, Symbol('s')];
+  const roles = ['system', 'developer', 'user', 'assistant', 'tool', 'robot'];
+  const fields = ['content', 'reasoning', 'tool_calls', 'toolCalls', 'tool_call_id', 'name', 'toolReferences', 'other'];
+  const below = random(1);
+  const leaf = () => odd[below(odd.length)];
+  const any = (): unknown => {
+    const parts = [{ type: 'text', text: leaf() }, { type: 'file', filename: leaf(), mediaType: leaf() }, leaf()];
+    const openAi = [{ id: leaf(), function: { name: 'find', arguments: leaf() } }];
+    const own = [
+      { toolCallId: 'one', toolName: 'find', input: leaf() },
+      { ...called('one'), index: leaf() },
+    ];
+    return [parts, openAi, own, leaf(), 'text'][below(5)];
+  };
+  let count = 0;
+  for (let round = 0; round < 3000; round++) {
+    const input: unknown[] = Array.from({ length: below(4) }, () => ({
+      role: roles[below(roles.length)],
+      ...Object.fromEntries(fields.filter(() => below(4) === 0).map((field) => [field, any()])),
+    }));
+    input.length += below(20) === 0 ? 1 : 0; // a hole
+    try {
+      const { messages, indices } = read(...input);
+      expect(indices).toHaveLength(messages.length);
+      JSON.stringify(messages);
+      count++;
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'INVALID_ARGUMENT' });
+    }
+  }
+  expect(count).toBeGreaterThan(1000);
 });
