@@ -25,7 +25,10 @@ const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((
  * Messages that the search does not use as probes. A tokenizer may merge the beginning of a message with the text in
  * front of the message, so these messages begin with different kinds of characters.
  */
-const MESSAGES = ['Where is it?', '\n\nTwo\nlines', '1234567', '\u{1F6B2} hm', '', "'s"];
+const MESSAGES = variants(
+  ['Where is it?', '\n\nTwo\nlines', '1234567', '\u{1F6B2} hm', '', "'s"],
+  (_, index) => index % 2 === 1,
+);
 
 /**
  * Chat templates that put the system prompt into the user's turn, without a control token after it. The search then

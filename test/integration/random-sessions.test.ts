@@ -12,7 +12,7 @@ import { rounds, variants } from '../helpers/soak.js';
 // To try other random sessions:
 // LLAMA_HEADSTART_RANDOM_SEED=7 LLAMA_HEADSTART_RANDOM_STEPS=200 npm test -- random-sessions
 const seed = Number(process.env.LLAMA_HEADSTART_RANDOM_SEED ?? 1);
-const steps = Number(process.env.LLAMA_HEADSTART_RANDOM_STEPS ?? 8);
+const steps = Number(process.env.LLAMA_HEADSTART_RANDOM_STEPS ?? rounds(6, 8));
 setFlagsFromString('--expose-gc');
 const collectGarbage: () => void = runInNewContext('gc');
 

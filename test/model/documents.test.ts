@@ -1,6 +1,6 @@
 // Runs the programs in the documents unchanged, on a real model, with the built package.
 import { execFile } from 'node:child_process';
-import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -24,7 +24,7 @@ async function runProgram(name: string, programs: Record<string, string> = {}): 
   const place = join(directory, name.replaceAll(/[/ ]/g, '-'));
   await rm(place, { recursive: true, force: true });
   await mkdir(place, { recursive: true });
-  await copyFile(testModel() as string, join(place, 'SmolLM2-135M-Instruct.Q4_1.gguf'));
+  await symlink(testModel() as string, join(place, 'SmolLM2-135M-Instruct.Q4_1.gguf'));
   const { outputText } = ts.transpileModule(programOf(PROGRAMS[name] ?? []), {
     compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext, verbatimModuleSyntax: true },
   });

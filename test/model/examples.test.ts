@@ -18,15 +18,11 @@ beforeAll(async () => {
 
 /** Runs an example and returns its output. The example must exit with 0 and write nothing to stderr. */
 async function run(name: string, ...args: string[]): Promise<string> {
-  return runIn(await temporaryDirectory(), name, ...args);
-}
-
-async function runIn(cwd: string, name: string, ...args: string[]): Promise<string> {
   tested.add(name);
   const { stdout, stderr } = await promisify(execFile)(
     process.execPath,
     [examples[name] as string, testModel() as string, ...args],
-    { cwd },
+    { cwd: await temporaryDirectory() },
   );
   expect(stderr).toBe('');
   return stdout;
@@ -34,26 +30,19 @@ async function runIn(cwd: string, name: string, ...args: string[]): Promise<stri
 
 describe.skipIf(testModel() === undefined)('the example', () => {
   it('template-caching shows a miss, then hits, in this process and after a restart', async () => {
-    const cwd = await temporaryDirectory();
-    const printed = await runIn(cwd, 'template-caching');
+    const printed = await run('template-caching');
     expect(printed).toMatch(/^ {2}session 1: miss, [\d.]+ ms, 0 of \d+ tokens cached/m);
     expect(printed.match(/^ {2}session \d+: resident, /gm)).toHaveLength(9);
     expect(printed.match(/in French, session \d+: miss, /g)).toHaveLength(1);
     expect(printed.match(/in French, session \d+: resident, /g)).toHaveLength(9);
     expect(printed).toMatch(/session 1: disk, [\d.]+ ms, (\d+) of \1 tokens cached, [\d.]+ MiB read/);
     expect(printed).toMatch(/Hits: 1\n\s+Misses: 0\n\s+Hit rate: 100.00%/);
-    const again = await runIn(cwd, 'template-caching');
-    expect(again).not.toMatch(/miss/);
-    const saved = (text: string) => {
-      const [, withCache, without] = /in all (\d+) ms; without the cache about (\d+) ms/.exec(text) ?? [];
-      return Number(without) - Number(withCache);
-    };
-    expect(saved(again)).toBeGreaterThan(saved(printed)); // the second run saves ten prefills, the first run nine
+    expect(printed).toMatch(/in all \d+ ms; without the cache about \d+ ms/);
   });
 
   it('many-sessions finishes more sessions than there are sequences, and closes all sessions', async () => {
-    const printed = await run('many-sessions', '6');
-    expect(printed).toMatch(/6 sessions, \d+ tokens in/);
+    const printed = await run('many-sessions', '5');
+    expect(printed).toMatch(/5 sessions, \d+ tokens in/);
     expect(printed).toMatch(/0 sessions open, 0 sequences held/);
   });
 
