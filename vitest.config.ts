@@ -19,14 +19,14 @@ export const sources = entryPoints('lib', 'ts');
 const compiled = entryPoints('dist', 'js');
 
 /**
- * Micro models compute on one thread. One worker more than cores uses the time in which a test waits for a child
+ * These tests compute on one thread. One worker more than cores uses the time in which a test waits for a child
  * process.
  */
 const PARALLEL = { maxWorkers: availableParallelism() + 1, sequence: { groupOrder: 0 } };
 
 /**
- * Tests of real models, the demo, the examples and the benchmarks compute on all cores. They run one after another,
- * because a test becomes many times slower while another busy process uses the cores.
+ * The demo, the benchmarks, the examples and the programs of the documents compute on all cores. They run one after
+ * another, because a program becomes many times slower while another busy process uses the cores.
  */
 const ALONE = { maxWorkers: 1, sequence: { groupOrder: 1 } };
 

@@ -15,7 +15,7 @@ const QUESTION = 'When do you open?';
 const MAX_TOKENS = 12;
 
 const options = (cacheDir: string | null): AgentOptions => ({
-  model: { source: model as string, cacheDir, contextSize: 1024, batchSize: 512, nSeqMax: 4 },
+  model: { source: model as string, cacheDir, contextSize: 1024, batchSize: 512, nSeqMax: 4, nThreads: 1 },
   cache: { minFreeDiskBytes: 0 },
   systemPrompt: SYSTEM_PROMPT,
   sampling: { temperature: 0 },
