@@ -3,7 +3,7 @@ import type { Sequence } from '../engine/sequence.js';
 import { checkpointsOf, type ConversationSaver as EngineSaver } from '../engine/sequence-contents.js';
 import type { ContentsCopy } from '../engine/sequence-states.js';
 import type { StoredState } from '../engine/state-store.js';
-import { prefixOfAtLeast, sameTokens } from '../tokens.js';
+import { isPrefix, prefixOfAtLeast, sameTokens } from '../tokens.js';
 import type { ConversationStore, UnsavedConversation } from './conversation-store.js';
 import type { Keyring } from './key.js';
 import type { PrefillEstimate } from './prefill-estimate.js';
@@ -196,10 +196,11 @@ export class ConversationSaver implements EngineSaver {
     if (engine.canTrimRestored || shared >= sequence.length) {
       return { length: sequence.length, stored: undefined };
     }
-    const length = Math.max(sequence.trimmableLength(shared), 0);
-    const whole = checkpoints.find(({ isPartial, tokens }) => {
-      return !isPartial && tokens.length > length && tokens.length <= shared;
-    });
+    const length = sequence.trimmableLength(shared);
+    const [whole] = checkpoints
+      .filter(({ isPartial, tokens }) => !isPartial && tokens.length > length && tokens.length <= shared)
+      .filter(({ tokens }) => isPrefix(tokens, sequence.tokens))
+      .sort((a, b) => b.tokens.length - a.tokens.length);
     return whole === undefined ? { length, stored: undefined } : { length: whole.tokens.length, stored: whole };
   }
 

@@ -279,7 +279,7 @@ export class ConversationStore {
       await rm(directory.join(name), { force: true, recursive: true }).catch(() => undefined);
     }
     this.#withKnownReplies.clear(); // `forget` drops all replies of unknown owners, so those of other files are read again
-    if (entries.length > 0) {
+    if (entries.length + matching.length > 0) {
       await index.rewrite();
     }
     return entries.length;
