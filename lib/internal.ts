@@ -87,6 +87,7 @@ export { parseOptions } from './parse-options.js';
 export { requireExactIntegers } from './prompt/exact-json.js';
 export { hermesReplyFormat } from './prompt/hermes.js';
 export { MessageEnds } from './prompt/message-end.js';
+export { ownerOfToken } from './prompt/prompt-place.js';
 export {
   type Prompt,
   Renderer,

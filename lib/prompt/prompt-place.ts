@@ -1,30 +1,14 @@
 // Finds the message or tool that has a token of a prompt. The search renders nothing, so that it is cheap enough for
-// every reply: it looks for the contents in the text of the prompt.
-
-import { isObject } from '../json.js';
+// every reply.
 import type { Model } from '../native/model.js';
 import type { ContentOwner } from './content-marks.js';
+import { findContents, type LocatedContent, type TextRange } from './content-search.js';
 import type { ChatMessage } from './messages.js';
-import type { TemplateSource, TokenizedPrompt, ToolDefinition } from './renderer.js';
-
-/** A part of a text, in UTF-16 code units. */
-interface TextRange {
-  start: number;
-  end: number;
-}
-
-/** A text of a message or tool, which the chat template most likely copies into the prompt. */
-interface Content {
-  owner: ContentOwner;
-  text: string;
-}
-
-/** A content at its place in the prompt. */
-interface LocatedContent extends Content, TextRange {}
+import type { TemplateSource, TokenizedPrompt } from './renderer.js';
 
 /**
  * The message, tool or system prompt that has a token. The markup between two messages belongs to the second one,
- * except its first token.
+ * except its first character.
  *
  * @returns undefined if the place is not certain, for example because the chat template rewrites the content
  */
@@ -39,43 +23,47 @@ export function ownerOfToken(
   if (range === undefined) {
     return undefined;
   }
-  if (prompt.opening !== '' && range.start >= prompt.text.length - prompt.opening.length) {
+  const { text, opening } = prompt;
+  if (opening !== '' && range.start >= text.length - opening.length) {
     return 'opening';
   }
-  const located = [
-    ...locate(prompt.text, systemContents(source)),
-    ...locate(prompt.text, (source.tools ?? []).flatMap(toolContents)),
-    ...locate(prompt.text, messages.flatMap(messageContents)),
-  ].sort((a, b) => a.start - b.start);
-  return ownerAt(prompt.text, located, range);
+  return ownerAt(text, findContents(text, source, messages), range, source.tools?.length ?? 0);
 }
 
 function ownerAt(
   text: string,
   located: readonly LocatedContent[],
   { start, end }: TextRange,
+  tools: number,
 ): ContentOwner | undefined {
-  const next = located.findIndex((content) => content.start >= end);
-  const [before, after] = next === -1 ? [located.at(-1), undefined] : [located[next - 1], located[next]];
-  if (before === undefined) {
-    return after?.owner.index === 0 ? after.owner : undefined;
-  }
-  if (start < before.end || isSame(before.owner, after?.owner)) {
+  const found = located.findIndex((content) => content.start >= end);
+  const next = found === -1 ? located.length : found;
+  const [before, after] = [located[next - 1], located[next]];
+  if (before !== undefined && (start < before.end || isSame(before.owner, after?.owner))) {
     return before.owner;
   }
-  const gap = text.slice(before.end, after?.start);
-  if (start < before.end + endIn(gap, before.owner)) {
-    return before.owner;
+  const lastOf = (part: ContentOwner['part']) =>
+    located.slice(0, next).findLast(({ owner }) => owner.part === part)?.owner.index ?? -1;
+  const isAfterMessage = lastOf('message') >= 0;
+  const gap = text.slice(before?.end ?? 0, after?.start);
+  if (before !== undefined && start < before.end + endIn(gap, before.owner)) {
+    // Some chat templates write the system prompt into the turn of the last user, without markup in front of the text.
+    return before.owner.part === 'system' && isAfterMessage ? undefined : before.owner;
   }
-  return after && ownerBetween(before.owner, after.owner);
+  // Markup in front of a message may also belong to tools that were not found, and markup in front of a tool to messages.
+  const isCertain = after?.owner.part === 'message' ? isAfterMessage || lastOf('tool') === tools - 1 : !isAfterMessage;
+  return after !== undefined && isCertain ? ownerInFrontOf(after.owner, lastOf(after.owner.part)) : undefined;
 }
 
-/** The owner of the markup between two contents, without the markup that ends the first of them. */
-function ownerBetween(before: ContentOwner, after: ContentOwner): ContentOwner | undefined {
-  const skipped = before.part === after.part ? after.index - before.index - 1 : after.index;
+/**
+ * The owner of the markup in front of a content.
+ *
+ * @param last the index of the last message or tool in front of this markup
+ */
+function ownerInFrontOf(after: ContentOwner, last: number): ContentOwner | undefined {
+  const skipped = after.index - last - 1;
   // If there is one message without a content between them, most of the markup is its own.
-  const index = skipped === 1 ? after.index - 1 : after.index;
-  return skipped <= 1 ? { ...after, index } : undefined;
+  return skipped <= 1 ? { ...after, index: after.index - skipped } : undefined;
 }
 
 /**
@@ -88,96 +76,6 @@ function endIn(gap: string, { part }: ContentOwner): number {
 
 function isSame(a: ContentOwner, b: ContentOwner | undefined): boolean {
   return a.part === b?.part && a.index === b.index;
-}
-
-/**
- * Finds contents that are in the text in this order. A content is found if its earliest possible place is also its
- * latest one. The contents between two found ones are then searched between these two.
- */
-function locate(text: string, contents: readonly Content[], from = 0, to = text.length): LocatedContent[] {
-  const earliest = earliestPlaces(text, contents, from, to);
-  const latest = latestPlaces(text, contents, from, to);
-  const located: LocatedContent[] = [];
-  let unknown: Content[] = [];
-  const locateUnknown = (end: number) => {
-    // If nothing was found between two places, searching there again would find nothing either.
-    const isSmaller = unknown.length > 0 && unknown.length < contents.length;
-    return isSmaller ? locate(text, unknown, located.at(-1)?.end ?? from, end) : [];
-  };
-  for (const [index, content] of contents.entries()) {
-    const place = earliest[index];
-    if (place !== undefined && place.start === latest[index]?.start) {
-      located.push(...locateUnknown(place.start), { ...content, ...place });
-      unknown = [];
-    } else {
-      unknown.push(content);
-    }
-  }
-  located.push(...locateUnknown(to));
-  return located;
-}
-
-/** The first place of each content after those in front of it. */
-function earliestPlaces(
-  text: string,
-  contents: readonly Content[],
-  from: number,
-  to: number,
-): (TextRange | undefined)[] {
-  let at = from;
-  return contents.map((content) => {
-    for (const form of formsOf(content)) {
-      const start = text.indexOf(form, at);
-      if (start !== -1 && start + form.length <= to) {
-        at = start + form.length;
-        return { start, end: at };
-      }
-    }
-    return undefined;
-  });
-}
-
-/** The last place of each content in front of those after it. */
-function latestPlaces(text: string, contents: readonly Content[], from: number, to: number): (TextRange | undefined)[] {
-  let at = to;
-  const place = (content: Content): TextRange | undefined => {
-    for (const form of formsOf(content)) {
-      const start = form.length > at ? -1 : text.lastIndexOf(form, at - form.length);
-      if (start >= from) {
-        at = start;
-        return { start, end: start + form.length };
-      }
-    }
-    return undefined;
-  };
-  return [...contents].reverse().map(place).reverse();
-}
-
-/** The forms of a content in a prompt: as it is, or inside a JSON string. */
-function formsOf({ text }: Content): string[] {
-  const escaped = JSON.stringify(text).slice(1, -1);
-  return escaped === text ? [text] : [text, escaped];
-}
-
-function systemContents({ systemPrompt = '' }: TemplateSource): Content[] {
-  return contentsOf({ part: 'system', index: 0 }, [systemPrompt]);
-}
-
-function toolContents({ name, description = '' }: ToolDefinition, index: number): Content[] {
-  return contentsOf({ part: 'tool', index }, [name, description]);
-}
-
-function messageContents(message: ChatMessage, index: number): Content[] {
-  const calls = (message.role === 'assistant' && message.toolCalls) || [];
-  const called = calls.flatMap(({ toolName, input }) => [
-    toolName,
-    ...(isObject(input) ? Object.values(input).filter((each) => typeof each === 'string') : []),
-  ]);
-  return contentsOf({ part: 'message', index }, [message.content, ...called]);
-}
-
-function contentsOf(owner: ContentOwner, texts: readonly string[]): Content[] {
-  return texts.map((text) => ({ owner, text: text.trim() })).filter(({ text }) => text !== '');
 }
 
 const SPACE = 0x20;
