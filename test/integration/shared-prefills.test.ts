@@ -11,9 +11,9 @@ import { variants } from '../helpers/soak.js';
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 /** An upper bound of the tokens of a short message and the markup around it. */
 const NEW_TOKENS = 60;
-const HEAD = 'My chain broke. It was old and worn. '.repeat(14);
+const HEAD = 'My chain broke. It was old and worn. '.repeat(12);
 /** A lower bound of the tokens in {@link HEAD}. */
-const HEAD_TOKENS = 300;
+const HEAD_TOKENS = 256;
 
 const CASES: [MicroModelName, 'unified' | 'split'][] = MEMORIES.flatMap((name) => [
   [name, 'unified'],
@@ -98,7 +98,7 @@ describe.each(REPRESENTATIVES)('with the %s model in the %s layout', (name, kvLa
 
   it('a request continues at a place where earlier requests branched off', async () => {
     const agent = await open(name, kvLayout);
-    const contents = ['And a brake?', 'What is a hub?', 'Thank you!'].map((end) => HEAD + end.repeat(20));
+    const contents = ['And a brake?', 'What is a hub?', 'Thank you!'].map((end) => HEAD + end.repeat(8));
     const replies: Reply[] = [];
     for (const content of contents) {
       replies.push(await ask(agent, content));
@@ -112,7 +112,8 @@ describe.each(REPRESENTATIVES)('with the %s model in the %s layout', (name, kvLa
     );
   });
 
-  it.each([1, 4])('the repeat of a request that was aborted after %i chunks continues there', async (count) => {
+  it('the repeat of an aborted request continues where the prefill stopped', async () => {
+    const count = 3;
     const agent = await open(name, kvLayout);
     await ask(agent, 'Hello');
     const controller = new AbortController();
