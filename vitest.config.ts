@@ -5,7 +5,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Tests import the package by its name, as users do. An alias resolves each name to an entry point in this folder. */
 const entryPoints = (folder: string, ending: string) =>
-  ['index', 'native/index', 'internal'].map((file) => ({
+  ['index', 'native/index', 'server/index', 'internal'].map((file) => ({
     find: new RegExp(`^${posix.join('llama-headstart', file).replace(/\/?index$/, '')}$`),
     replacement: fileURLToPath(new URL(`${folder}/${file}.${ending}`, import.meta.url)),
   }));
@@ -51,7 +51,7 @@ export default defineConfig({
       project('model', ['model'], ALONE),
     ],
     pool: 'forks',
-    server: { deps: { external: [/\/dist\/(index|native\/index|internal)\.js$/] } },
+    server: { deps: { external: [/\/dist\/(index|(native|server)\/index|internal)\.js$/] } },
     // Vitest keeps compiled modules in node_modules, so that a run compiles only changed files. This saves time,
     // because almost every test file imports all of lib.
     experimental: { fsModuleCache: true },

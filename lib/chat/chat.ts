@@ -5,7 +5,7 @@ import type { PartQueue } from '../generate/part-queue.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
 import { prepareFormat } from '../generate/response-format.js';
 import type { Reply, StreamPart } from '../generate/stream-parts.js';
-import { checked, group, type OptionsOf, text, value } from '../option-types.js';
+import { callable, checked, group, type OptionsOf, text, value } from '../option-types.js';
 import type { ReplyOptions, TemplateSource } from '../prompt/renderer.js';
 import type { Boundary } from '../prompt/template-boundary.js';
 import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
@@ -49,6 +49,11 @@ const CHAT = {
    * pinned. A place that does not exist has no effect. @default none
    */
   cacheHints: checked<readonly CacheHint[]>(checkCacheHints, 'an array of at most 8 cache hints').optional(),
+  /**
+   * Called with the number of tokens of the first prompt, as soon as it is known that the prompt fits into the context.
+   * The request may then still wait for a sequence. @default none
+   */
+  onPrompt: callable<(tokens: number) => void>().optional(),
 };
 
 /** One request with its whole conversation. */
@@ -92,7 +97,7 @@ async function answer(
   host.requireOpen();
   const limits = readLimits(request, CHAT_OPTIONS, closing, leaveSignal);
   const conversation = readChat(request.messages);
-  return runReply(OWNER, limits, queue, async () => {
+  return runReply(ownerOf(request), limits, queue, async () => {
     const { source, turn } = await readRequest(host, request, conversation, limits);
     const hints = hintsOf(host, request, source);
     const boundary = await (hints?.template() ?? host.templates.find(source));
@@ -102,12 +107,17 @@ async function answer(
   });
 }
 
-const OWNER: ReplyOwner<Turn> = {
-  what: 'request',
-  owner: 'agent',
-  onPrepared: (turn) => turn.prepare(),
-  end: (sequence) => sequence.abandon(),
-};
+function ownerOf({ onPrompt }: ChatRequest): ReplyOwner<Turn> {
+  return {
+    what: 'request',
+    owner: 'agent',
+    onPrepared: async (turn) => {
+      const tokens = await turn.prepare();
+      onPrompt?.(tokens);
+    },
+    end: (sequence) => sequence.abandon(),
+  };
+}
 
 /** Makes the sequence of a request, which holds no tokens and has no id yet. */
 export function requestSequence(

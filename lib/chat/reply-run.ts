@@ -58,7 +58,7 @@ export interface ReplyOwner<Prepared> {
   /** Who is closed if `closing` aborts, for the messages of errors. */
   owner: 'session' | 'agent';
   /** Called before the reply waits for its lock. May refuse the reply. */
-  onPrepared?(reply: Prepared): Promise<void>;
+  onPrepared?(reply: Prepared): Promise<unknown>;
   /** Called when the program has read the whole reply, and can no longer leave its stream. */
   onRead?(reply: Prepared): void;
   /** Called at the end, also after a failure: see {@link TurnLock.run}. */

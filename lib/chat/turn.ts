@@ -104,13 +104,14 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
    * @throws HeadstartError `INVALID_ARGUMENT` or `SCHEMA_INVALID` (`responseFormat`), `CONTEXT_FULL`, and the errors of
    *   rendering.
    */
-  async prepare(): Promise<void> {
+  async prepare(): Promise<number> {
     this.#format = await prepareFormat(this.#request.responseFormat);
     throwIfAborted(this.#request.signal);
     this.#firstPrompt = await this.#prompt(0);
     if (this.#services.compaction === undefined) {
       this.#requireSpace(this.#firstPrompt);
     }
+    return this.#firstPrompt.tokens.length;
   }
 
   /** Generates replies and runs tools until the model has replied without a call, or the caller has to answer calls. */

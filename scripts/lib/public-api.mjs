@@ -11,6 +11,7 @@ import { mustRun, root } from '../../bin/lib/run.mjs';
 const ENTRIES = [
   { report: 'index.api.md', title: '`llama-headstart`', declarations: 'index.d.ts' },
   { report: 'native.api.md', title: '`llama-headstart/native`', declarations: 'native/index.d.ts' },
+  { report: 'server.api.md', title: '`llama-headstart/server`', declarations: 'server/index.d.ts' },
 ];
 const REPORTS = join(root, 'test', 'api');
 const TYPES = join(root, '.build', 'types');

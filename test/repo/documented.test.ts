@@ -85,7 +85,12 @@ const DOCUMENTED: Record<string, (members: readonly string[]) => string[]> = {
   TemplateCacheStats: rows('caching', 'Statistics and events', 'field'),
 };
 
-const ENTRIES = [`${root}lib/index.ts`, `${root}lib/native/index.ts`, `${root}docs/reference/types.ts`];
+const ENTRIES = [
+  `${root}lib/index.ts`,
+  `${root}lib/native/index.ts`,
+  `${root}lib/server/index.ts`,
+  `${root}docs/reference/types.ts`,
+];
 /** Compiles the package's sources and the programs of the documents. */
 function compile(): ts.Program {
   const { config } = ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile);

@@ -12,6 +12,7 @@ import { importsOf } from '../helpers/imports.js';
 const LAYERS = [
   'internal.ts',
   'index.ts',
+  'server/',
   'agent/',
   'session/',
   'chat/',
@@ -38,8 +39,8 @@ const LAYERS = [
   'usage.ts',
 ];
 
-/** The only barrels. The first two export the public names. internal.ts exports names for tests and benchmarks. */
-const ENTRY_POINTS = ['index.ts', 'native/index.ts', 'internal.ts'];
+/** The only barrels. The first three export the public names. internal.ts exports names for tests and benchmarks. */
+const ENTRY_POINTS = ['index.ts', 'native/index.ts', 'server/index.ts', 'internal.ts'];
 
 const lib = fileURLToPath(new URL('../../lib', import.meta.url));
 

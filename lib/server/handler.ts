@@ -1,0 +1,114 @@
+// The HTTP handler: lets clients in, finds the endpoint, and turns errors into responses of the dialect.
+import { Hono } from 'hono';
+import { cors } from 'hono/cors';
+import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import type { ChatModel } from '../chat/chat-model.js';
+import { forgivingLogger } from '../logger.js';
+import { parseOptions } from '../parse-options.js';
+import { AccessControl, type Client } from './http/access.js';
+import { Admission } from './http/admission.js';
+import { answer } from './http/answer.js';
+import { HttpError, httpErrorOf } from './http/http-error.js';
+import { readJson } from './http/json-body.js';
+import type { ErrorBody, ReplyRequest } from './http/reply-events.js';
+import { readChatCompletion } from './openai/chat-completions.js';
+import { openAiError } from './openai/error.js';
+import { listModels } from './openai/models.js';
+import { HANDLER_OPTIONS, type HandlerOptions, type ResolvedHandlerOptions } from './server-options.js';
+
+/** Answers HTTP requests, in the manner of the Fetch API. */
+export interface Handler {
+  /** Answers a request. Never rejects. */
+  (request: Request): Promise<Response>;
+  /** Whether every request needs an API key. */
+  readonly needsKey: boolean;
+}
+
+/** What the endpoints of a handler share. */
+export interface Services {
+  model: ChatModel;
+  options: ResolvedHandlerOptions;
+  admission: Admission;
+}
+
+/** The variables of a request. */
+export interface RequestVariables {
+  client: Client;
+}
+
+/** The app of a handler. */
+export type App = Hono<{ Variables: RequestVariables }>;
+
+/** Reads the body of a request for a reply. */
+export type ReadReplyRequest = (
+  body: unknown,
+  details: { model: ChatModel; headers: Headers; client: Client },
+) => ReplyRequest;
+
+/**
+ * Creates a handler that serves a model to clients of other APIs.
+ *
+ * @param model the model, for example an `AgentServer`
+ * @throws HeadstartError `CONFIG_INVALID`.
+ */
+export function createHandler(model: ChatModel, options: HandlerOptions = {}): Handler {
+  const parsed = parseOptions(HANDLER_OPTIONS, options, { where: 'the options of `createHandler`' });
+  const { logger, allowedOrigins = [], maxRequests, apiKeys } = parsed;
+  const services = { model, options: parsed, admission: new Admission(maxRequests) };
+  const log = logger && forgivingLogger(logger);
+  const access = new AccessControl(parsed);
+  const app: App = new Hono();
+  if (allowedOrigins.length > 0) {
+    app.use(cors({ origin: [...allowedOrigins] }));
+  }
+  app.use(async (context, next) => {
+    context.set('client', access.admit(context.req.raw));
+    await next();
+  });
+  addOpenAi(app, services);
+  app.notFound(() => {
+    throw new HttpError(404, 'not_found', 'This server has no such endpoint');
+  });
+  app.onError((error, context) => {
+    const failure = httpErrorOf(error);
+    if (failure.status >= 500) {
+      log?.('error', `${context.req.method} ${context.req.path}: ${error.message}`);
+    }
+    return context.json(
+      errorBodyOf(context.req.path)(failure),
+      failure.status as ContentfulStatusCode,
+      failure.headers,
+    );
+  });
+  const handle = async (request: Request) => app.fetch(request);
+  return Object.assign(handle, { needsKey: apiKeys !== undefined });
+}
+
+function addOpenAi(app: App, services: Services): void {
+  app.post('/v1/chat/completions', replyEndpoint(services, readChatCompletion));
+  app.get('/v1/models', (context) => context.json(listModels(services.model)));
+}
+
+/** The endpoint that answers requests for a reply in one dialect. */
+export function replyEndpoint({ model, options, admission }: Services, read: ReadReplyRequest) {
+  return async (context: Parameters<typeof answer>[0]): Promise<Response> => {
+    const { raw } = context.req;
+    const leave = admission.enter();
+    try {
+      const body = await readJson(raw, options.maxBodyBytes);
+      const request = read(body, { model, headers: raw.headers, client: context.get('client') });
+      const onStreamError = ({ status, message }: HttpError) => {
+        if (status >= 500) options.logger?.('error', `${context.req.path}: ${message}`);
+      };
+      return await answer(context, request, { model, keepAliveMs: options.keepAliveMs, onStreamError, onEnd: leave });
+    } catch (error) {
+      leave();
+      throw error;
+    }
+  };
+}
+
+/** The form of errors on a path. */
+function errorBodyOf(_path: string): ErrorBody {
+  return openAiError;
+}

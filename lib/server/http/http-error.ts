@@ -1,0 +1,76 @@
+import { type ErrorCode, HeadstartError } from '../../errors.js';
+
+/** A refusal of a request, in no dialect yet. */
+export class HttpError extends Error {
+  readonly status: number;
+  /** A short name for programs. */
+  readonly code: string;
+  /** More headers of the response. */
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(status: number, code: string, message: string, headers: Readonly<Record<string, string>> = {}) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.headers = headers;
+  }
+}
+
+/** The client left. nginx uses this status. The client does not see it. */
+export const CLIENT_LEFT = 499;
+/** Clients repeat a request that was refused with status 429 after this time, in seconds. */
+const RETRY_AFTER = '5';
+
+/** Errors that the body of a request causes. */
+const CAUSED_BY_REQUEST: ReadonlySet<ErrorCode> = new Set([
+  'INVALID_ARGUMENT',
+  'CONFIG_INVALID',
+  'SCHEMA_INVALID',
+  'SCHEMA_MISMATCH',
+  'GRAMMAR_INVALID',
+  'JSON_TOO_DEEP',
+  'TEXT_TOO_LONG',
+  'TEXT_UNBREAKABLE',
+  'CHAT_TEMPLATE_FAILED',
+  'NO_CHAT_TEMPLATE',
+  'TOKEN_OUT_OF_RANGE',
+]);
+
+/** Says too many requests are in progress. Codex gives up without `Retry-After`, and Claude Code after status 503. */
+export function busy(): HttpError {
+  return new HttpError(429, 'rate_limit_exceeded', 'The server is busy: too many requests wait. Try again soon.', {
+    'retry-after': RETRY_AFTER,
+  });
+}
+
+/** Whether a prompt does not fit into the context. Clients then shorten the conversation. */
+export function isPromptTooLong(error: unknown): error is HeadstartError & { tokens: number; maxTokens: number } {
+  return HeadstartError.isInstance(error, 'CONTEXT_FULL') && error.tokens !== undefined;
+}
+
+/** Finds the status, code and message of an error. */
+export function httpErrorOf(error: unknown): HttpError {
+  if (error instanceof HttpError) {
+    return error;
+  }
+  if (!HeadstartError.isInstance(error)) {
+    return new HttpError(500, 'internal_error', 'The server failed to answer the request');
+  }
+  const { code, message } = error;
+  if (isPromptTooLong(error)) {
+    return new HttpError(400, 'context_length_exceeded', message);
+  }
+  if (CAUSED_BY_REQUEST.has(code)) {
+    return new HttpError(400, code.toLowerCase(), message);
+  }
+  switch (code) {
+    case 'QUEUE_FULL':
+      return busy();
+    case 'ABORTED':
+      return new HttpError(CLIENT_LEFT, 'aborted', message);
+    case 'CLOSED':
+      return new HttpError(503, 'closed', 'The server is shutting down');
+    default:
+      return new HttpError(500, code.toLowerCase(), message);
+  }
+}

@@ -1,0 +1,44 @@
+import { HttpError } from './http-error.js';
+
+/**
+ * Reads the JSON body of a request.
+ *
+ * @param maxBytes maximum size of the body
+ * @throws HttpError 400, 413, 415.
+ */
+export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
+  requireJson(request.headers);
+  const text = new TextDecoder('utf-8', { fatal: true });
+  try {
+    return JSON.parse(text.decode(await readBytes(request, maxBytes)));
+  } catch (error) {
+    if (error instanceof HttpError) {
+      throw error;
+    }
+    throw new HttpError(400, 'invalid_json', `Expected a JSON body: ${(error as Error).message}`);
+  }
+}
+
+function requireJson(headers: Headers): void {
+  const [type = ''] = (headers.get('content-type') ?? '').split(';');
+  if (!/^application\/([\w.-]+\+)?json$/i.test(type.trim())) {
+    throw new HttpError(415, 'unsupported_media_type', 'Expected `Content-Type: application/json`');
+  }
+  const encoding = headers.get('content-encoding') ?? 'identity';
+  if (encoding.toLowerCase() !== 'identity') {
+    throw new HttpError(415, 'unsupported_media_type', `Expected a body without encoding, got "${encoding}"`);
+  }
+}
+
+async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of (request.body ?? []) as AsyncIterable<Uint8Array>) {
+    bytes += chunk.byteLength;
+    if (bytes > maxBytes) {
+      throw new HttpError(413, 'request_too_large', `Expected a body of at most ${maxBytes} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,44 @@
+// What a dialect is: how it reads requests, and how it writes replies and streams.
+import type { ChatRequest } from '../../chat/chat.js';
+import type { Reply, StreamPart } from '../../generate/stream-parts.js';
+import type { HttpError } from './http-error.js';
+
+/** A server-sent event. */
+export interface ServerEvent {
+  /** The name of the event, in dialects whose events have names. */
+  event?: string;
+  /** The JSON text, or a word such as `[DONE]`. */
+  data: string;
+}
+
+/** Writes one streamed response as events of a dialect. */
+export interface ReplyEvents {
+  /** The events before the first part, sent as soon as the prompt is known to fit into the context. */
+  begin(promptTokens: number): readonly ServerEvent[];
+  /** @param choice the index of the reply, if the client asked for several replies */
+  part(part: StreamPart, choice: number): readonly ServerEvent[];
+  /** Events that change nothing. Clients cut connections on which nothing arrives. */
+  keepAlive(): readonly ServerEvent[];
+  /** The events after the last part of all choices. */
+  end(): readonly ServerEvent[];
+  /** The events after a failure, in place of {@link end}. */
+  fail(error: HttpError): readonly ServerEvent[];
+}
+
+/** A request for a reply, read from the body of a dialect. */
+export interface ReplyRequest {
+  /** One request for each reply that the client wants. */
+  choices: readonly ChatRequest[];
+  /** How to stream the replies; undefined if the client wants them at once. */
+  events: ReplyEvents | undefined;
+  /** The body of the response if the client does not want a stream. */
+  body(replies: readonly Reply[]): object;
+}
+
+/** Writes errors in the form of a dialect. */
+export type ErrorBody = (error: HttpError) => object;
+
+/** Makes an event from a JSON object. */
+export function jsonEvent(data: object, event?: string): ServerEvent {
+  return { data: JSON.stringify(data), ...(event !== undefined && { event }) };
+}

@@ -1,0 +1,190 @@
+// OpenAI's chat completions: https://platform.openai.com/docs/api-reference/chat
+import { randomUUID } from 'node:crypto';
+import type { ChatModel } from '../../chat/chat-model.js';
+import type {
+  FinishPart,
+  FinishReason,
+  Reply,
+  StreamPart,
+  TokenLogProbabilities,
+} from '../../generate/stream-parts.js';
+import type { ToolCall } from '../../prompt/messages.js';
+import type { Usage } from '../../usage.js';
+import type { ReadReplyRequest } from '../handler.js';
+import type { HttpError } from '../http/http-error.js';
+import { jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
+import { sessionNameOf } from '../http/session-name.js';
+import { chatRequestOf, readChatBody } from './chat-request.js';
+import { openAiError } from './error.js';
+
+export const readChatCompletion: ReadReplyRequest = (input, { model, headers, client: { tenant } }) => {
+  const body = readChatBody(input);
+  const request = chatRequestOf(body);
+  const affinity = sessionNameOf(headers) ?? request.affinity;
+  const shared = { ...request, ...(tenant !== undefined && { tenant }), ...(affinity !== undefined && { affinity }) };
+  const choices = Array.from({ length: body.n ?? 1 }, (_, index) => withSeedOf(shared, index));
+  const envelope = new Envelope(model);
+  return {
+    choices,
+    events: body.stream ? new ChatCompletionEvents(envelope, body.stream_options?.include_usage ?? false) : undefined,
+    body: (replies) => envelope.completion(replies),
+  };
+};
+
+/** Each choice of a request with a seed gets a seed of its own. */
+function withSeedOf<Request extends { sampling?: { seed?: number | undefined } | undefined }>(
+  request: Request,
+  index: number,
+): Request {
+  const { sampling } = request;
+  return sampling?.seed === undefined || index === 0
+    ? request
+    : { ...request, sampling: { ...sampling, seed: (sampling.seed + index) % (2 ** 32 - 1) } };
+}
+
+/** The fields that all objects of one response have. */
+class Envelope {
+  readonly #fields: { id: string; created: number; model: string };
+
+  constructor({ id: model }: ChatModel) {
+    this.#fields = { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model };
+  }
+
+  completion(replies: readonly Reply[]): object {
+    const [first] = replies as [Reply];
+    return {
+      ...this.#fields,
+      object: 'chat.completion',
+      choices: replies.map(choiceOf),
+      usage: usageOf(replies),
+      headstart: { cache: first.cache },
+    };
+  }
+
+  chunk(more: object): ServerEvent {
+    return jsonEvent({ ...this.#fields, object: 'chat.completion.chunk', ...more });
+  }
+}
+
+function choiceOf(reply: Reply, index: number): object {
+  const { text, reasoning, toolCalls, finishReason, logProbabilities } = reply;
+  const calls = toolCalls.map(callOf);
+  return {
+    index,
+    message: {
+      role: 'assistant',
+      content: text === '' && calls.length > 0 ? null : text,
+      refusal: null,
+      ...(reasoning !== '' && { reasoning_content: reasoning }),
+      ...(calls.length > 0 && { tool_calls: calls }),
+    },
+    logprobs: logProbabilities === undefined ? null : logProbabilitiesOf(logProbabilities),
+    finish_reason: finishReasonOf(finishReason),
+  };
+}
+
+function callOf({ toolCallId, toolName, input }: ToolCall): object {
+  const text = typeof input === 'string' ? input : JSON.stringify(input);
+  return { id: toolCallId, type: 'function', function: { name: toolName, arguments: text } };
+}
+
+function finishReasonOf(reason: FinishReason): string {
+  return reason === 'tool-calls' ? 'tool_calls' : reason === 'length' ? 'length' : 'stop';
+}
+
+/** The usage of all choices together. They have the same prompt. */
+export function usageOf(replies: readonly { usage: Usage }[]): object {
+  const sum = (field: keyof Usage) => replies.reduce((total, { usage }) => total + usage[field], 0);
+  const prompt = replies[0]?.usage.inputTokens ?? 0;
+  const completion = sum('outputTokens');
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    prompt_tokens_details: { cached_tokens: replies[0]?.usage.cachedInputTokens ?? 0 },
+    completion_tokens_details: { reasoning_tokens: sum('reasoningTokens') },
+  };
+}
+
+function logProbabilitiesOf(tokens: readonly TokenLogProbabilities[]): object {
+  const entry = ({ text, logProbability }: { text: string; logProbability: number }) => ({
+    token: text,
+    logprob: Math.max(logProbability, -9999),
+    bytes: [...Buffer.from(text)],
+  });
+  return { content: tokens.map(({ likely, ...token }) => ({ ...entry(token), top_logprobs: likely.map(entry) })) };
+}
+
+/** Writes the chunks of a streamed chat completion. */
+class ChatCompletionEvents implements ReplyEvents {
+  readonly #envelope: Envelope;
+  readonly #includesUsage: boolean;
+  /** For each choice: the indices of its calls by their ids. */
+  readonly #calls = new Map<number, Map<string, number>>();
+  readonly #finished: FinishPart[] = [];
+
+  constructor(envelope: Envelope, includesUsage: boolean) {
+    this.#envelope = envelope;
+    this.#includesUsage = includesUsage;
+  }
+
+  begin(): ServerEvent[] {
+    return this.keepAlive();
+  }
+
+  keepAlive(): ServerEvent[] {
+    return [this.#delta(0, { role: 'assistant', content: '' })];
+  }
+
+  part(part: StreamPart, choice: number): ServerEvent[] {
+    switch (part.type) {
+      case 'text-delta':
+        return [this.#delta(choice, { content: part.text })];
+      case 'reasoning-delta':
+        return [this.#delta(choice, { reasoning_content: part.text })];
+      case 'tool-input-start':
+        return [this.#beginCall(choice, part.toolCallId, part.toolName)];
+      case 'tool-input-delta':
+        return [this.#continueCall(choice, part.toolCallId, part.delta)];
+      case 'finish':
+        return [this.#finish(choice, part)];
+      default:
+        return [];
+    }
+  }
+
+  end(): ServerEvent[] {
+    const [first] = this.#finished as [FinishPart];
+    const usage = { choices: [], usage: usageOf(this.#finished), headstart: { cache: first.cache } };
+    return [...(this.#includesUsage ? [this.#envelope.chunk(usage)] : []), { data: '[DONE]' }];
+  }
+
+  fail(error: HttpError): ServerEvent[] {
+    return [jsonEvent(openAiError(error))];
+  }
+
+  #beginCall(choice: number, id: string, name: string): ServerEvent {
+    const calls = this.#calls.get(choice) ?? new Map<string, number>();
+    this.#calls.set(choice, calls);
+    const index = calls.size;
+    calls.set(id, index);
+    return this.#delta(choice, { tool_calls: [{ index, id, type: 'function', function: { name, arguments: '' } }] });
+  }
+
+  #continueCall(choice: number, id: string, text: string): ServerEvent {
+    const index = this.#calls.get(choice)?.get(id);
+    return this.#delta(choice, { tool_calls: [{ index, function: { arguments: text } }] });
+  }
+
+  #finish(choice: number, part: FinishPart): ServerEvent {
+    this.#finished.push(part);
+    const { finishReason, logProbabilities } = part;
+    const logprobs = logProbabilities === undefined ? null : logProbabilitiesOf(logProbabilities);
+    const last = { index: choice, delta: {}, logprobs, finish_reason: finishReasonOf(finishReason) };
+    return this.#envelope.chunk({ choices: [last] });
+  }
+
+  #delta(index: number, delta: object): ServerEvent {
+    return this.#envelope.chunk({ choices: [{ index, delta, logprobs: null, finish_reason: null }] });
+  }
+}

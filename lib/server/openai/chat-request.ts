@@ -1,0 +1,148 @@
+// Reads the bodies of OpenAI's chat completions.
+import { z } from 'zod';
+import type { ChatRequest } from '../../chat/chat.js';
+import type { RequestMessage } from '../../chat/message-input.js';
+import type { SamplingOptions } from '../../sampling-options.js';
+import type { Tool, ToolChoice } from '../../tools/tool.js';
+import { HttpError } from '../http/http-error.js';
+
+const jsonObject = z.looseObject({});
+const number = z.number().nullish();
+const integer = z.int().nullish();
+
+const FUNCTION_TOOL = z.object({
+  type: z.literal('function'),
+  function: z.object({
+    name: z.string(),
+    description: z.string().nullish(),
+    parameters: jsonObject.nullish(),
+  }),
+});
+
+const BODY = z.object({
+  messages: z.array(z.looseObject({ role: z.string() })).min(1),
+  model: z.string().nullish(),
+  stream: z.boolean().nullish(),
+  stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
+  tools: z.array(z.looseObject({ type: z.string() })).nullish(),
+  tool_choice: z.union([z.string(), jsonObject]).nullish(),
+  parallel_tool_calls: z.boolean().nullish(),
+  response_format: z.looseObject({ type: z.string() }).nullish(),
+  stop: z.union([z.string(), z.array(z.string())]).nullish(),
+  max_tokens: integer,
+  max_completion_tokens: integer,
+  n: z.int().min(1).max(16).nullish(),
+  seed: integer,
+  temperature: number,
+  top_p: number,
+  top_k: integer,
+  min_p: number,
+  typical_p: number,
+  repeat_penalty: number,
+  frequency_penalty: number,
+  presence_penalty: number,
+  logit_bias: z.record(z.string(), z.number()).nullish(),
+  logprobs: z.boolean().nullish(),
+  top_logprobs: z.int().min(0).max(20).nullish(),
+  reasoning_effort: z.string().nullish(),
+  chat_template_kwargs: jsonObject.nullish(),
+  prompt_cache_key: z.string().nullish(),
+});
+
+export type ChatCompletionBody = z.output<typeof BODY>;
+
+/** @throws HttpError 400. */
+export function readChatBody(body: unknown): ChatCompletionBody {
+  return checkedBody(BODY, body);
+}
+
+/**
+ * Checks a body. Unknown fields are dropped: clients send fields of newer versions, and give up features one by one if
+ * a server refuses them.
+ *
+ * @throws HttpError 400.
+ */
+export function checkedBody<S extends z.ZodType>(schema: S, body: unknown): z.output<S> {
+  const { success, data, error } = schema.safeParse(body);
+  if (!success) {
+    const [issue] = error.issues;
+    const place = issue?.path.join('.') ?? '';
+    throw new HttpError(400, 'invalid_request', `${place === '' ? 'The body' : `\`${place}\``}: ${issue?.message}`);
+  }
+  return data;
+}
+
+/** The request that a body asks for. */
+export function chatRequestOf(body: ChatCompletionBody): ChatRequest {
+  const { stop, parallel_tool_calls: parallelToolCalls, logprobs, top_logprobs: likely, prompt_cache_key: key } = body;
+  const tools = toolsOf(body.tools ?? []);
+  const format = body.response_format;
+  const schema =
+    format?.type === 'json_schema' ? schemaOf(format) : format?.type === 'json_object' ? { type: 'object' } : undefined;
+  const maxTokens = body.max_completion_tokens ?? body.max_tokens;
+  return {
+    messages: body.messages as readonly RequestMessage[],
+    tools,
+    ...(schema === undefined && tools.length > 0 && { toolChoice: toolChoiceOf(body.tool_choice) }),
+    ...(typeof parallelToolCalls === 'boolean' && { parallelToolCalls }),
+    ...(schema !== undefined && { responseFormat: { type: 'json' as const, schema } }),
+    ...(stop && stop.length > 0 && { stop }),
+    ...(maxTokens && maxTokens > 0 && { maxTokens }),
+    ...(logprobs && { logProbabilities: likely ?? 0 }),
+    ...(key && { affinity: key }),
+    sampling: samplingOf(body),
+    reasoning: wantsReasoning(body),
+  };
+}
+
+/** The tools that the model can call. Hosted tools, which this server does not have, are left out. */
+function toolsOf(tools: readonly object[]): Tool[] {
+  return tools.flatMap((tool) => {
+    const { success, data } = FUNCTION_TOOL.safeParse(tool);
+    if (!success) {
+      return [];
+    }
+    const { name, description, parameters } = data.function;
+    return [{ name, ...(description && { description }), ...(parameters && { inputSchema: parameters }) }];
+  });
+}
+
+function toolChoiceOf(choice: ChatCompletionBody['tool_choice']): ToolChoice {
+  if (typeof choice === 'string') {
+    return choice === 'required' || choice === 'none' ? choice : 'auto';
+  }
+  const { name } = ((choice as { function?: object } | null | undefined)?.function ?? {}) as { name?: unknown };
+  return typeof name === 'string' ? { name } : 'auto';
+}
+
+function schemaOf({ json_schema: format }: Record<string, unknown>): object {
+  const { schema } = (format ?? {}) as { schema?: unknown };
+  if (typeof schema !== 'object' || schema === null) {
+    throw new HttpError(400, 'invalid_request', '`response_format.json_schema.schema`: expected a JSON Schema');
+  }
+  return schema;
+}
+
+function samplingOf(body: ChatCompletionBody): SamplingOptions {
+  const bias = Object.entries(body.logit_bias ?? {}).map(([token, value]) => [
+    token,
+    value <= -100 ? Number.NEGATIVE_INFINITY : value,
+  ]);
+  const sampling: Record<string, number | object | null | undefined> = {
+    temperature: body.temperature,
+    topP: body.top_p,
+    topK: body.top_k,
+    minP: body.min_p,
+    typicalP: body.typical_p,
+    repeatPenalty: body.repeat_penalty,
+    frequencyPenalty: body.frequency_penalty,
+    presencePenalty: body.presence_penalty,
+    seed: body.seed === null || body.seed === undefined || body.seed < 0 ? undefined : body.seed % (2 ** 32 - 1),
+    logitBias: bias.length > 0 ? Object.fromEntries(bias) : undefined,
+  };
+  return Object.fromEntries(Object.entries(sampling).filter(([, value]) => value !== null && value !== undefined));
+}
+
+function wantsReasoning({ reasoning_effort: effort, chat_template_kwargs: options }: ChatCompletionBody): boolean {
+  return effort !== 'none' && options?.enable_thinking !== false;
+}

@@ -1,0 +1,74 @@
+// The options of the HTTP handler and of the listener.
+
+import type { Logger } from '../logger.js';
+import {
+  boolean,
+  callable,
+  type Group,
+  group,
+  integer,
+  list,
+  type OptionsOf,
+  size,
+  strings,
+  text,
+} from '../option-types.js';
+
+const API_KEY = {
+  /** The secret that a client sends as `Authorization: Bearer KEY` or as `x-api-key: KEY`. */
+  key: text(),
+  /** The tenant of requests with this key. Different tenants never share cached tokens. @default none */
+  tenant: text().optional(),
+  /** Whether requests with this key may change the cache of templates. @default false */
+  admin: boolean().default(false),
+};
+
+/** A key that lets clients in. */
+export interface ApiKey extends OptionsOf<typeof API_KEY> {}
+
+const HANDLER = {
+  /** If there are keys, each request needs one of them. @default none: every request is let in */
+  apiKeys: list(group(API_KEY), 'an array of API keys').optional(),
+  /**
+   * Names that clients may use for this server in the `Host` header, without the port. Other names are refused with
+   * status 403, so a web page cannot reach the server by a name of its own (DNS rebinding). @default `localhost`,
+   * `127.0.0.1` and `::1`; any name if there are API keys
+   */
+  allowedHosts: strings().optional(),
+  /** Origins of web pages that may call the server, for example `https://chat.example`. @default none */
+  allowedOrigins: strings().optional(),
+  /** Largest body of a request, in bytes. Larger bodies are refused with status 413. @default 33554432 (32 MiB) */
+  maxBodyBytes: size().default(32 * 1024 ** 2),
+  /**
+   * Maximum number of requests that are answered or wait for a sequence. Further requests are refused with status 429.
+   * @default 64
+   */
+  maxRequests: integer(1, 2 ** 16).default(64),
+  /**
+   * Interval of events while the model reads a long prompt, in ms. Clients cut a connection without events.
+   * @default 5000
+   */
+  keepAliveMs: integer(10, 60_000).default(5000),
+  /** Gets a line for each failure of the server itself. Lines contain no prompts and no keys. @default none */
+  logger: callable<Logger>().optional(),
+};
+
+/** Options of {@link createHandler}. */
+export interface HandlerOptions extends OptionsOf<typeof HANDLER> {}
+
+export const HANDLER_OPTIONS = group(HANDLER);
+export type ResolvedHandlerOptions = ReturnType<typeof HANDLER_OPTIONS.parse>;
+
+const LISTEN = {
+  /** The address to listen on. Any address besides loopback needs API keys. @default '127.0.0.1' */
+  host: text().default('127.0.0.1'),
+  /** The port; 0 chooses a free one. @default 8080 */
+  port: integer(0, 65_535).default(8080),
+  /** Maximum time that `close` waits for running requests, in ms. After it, they are aborted. @default 30000 */
+  closeTimeoutMs: size().default(30_000),
+};
+
+/** Options of {@link listen}. */
+export interface ListenOptions extends OptionsOf<typeof LISTEN> {}
+
+export const LISTEN_OPTIONS: Group<ListenOptions> = group(LISTEN);
