@@ -103,7 +103,8 @@ async function answer(
     const boundary = await (hints?.template() ?? host.templates.find(source));
     const sequence = requestSequence(host, request, boundary, source.tools?.length ? 'main' : 'side');
     const lock = new TurnLock(host.lock, sequence);
-    return new Turn({ ...host, source, sequence, lock, queue, remedy: REMEDY, hints }, turn);
+    const services = { ...host, source, sequence, lock, queue, remedy: REMEDY, hints, mayOmitToolRounds: true };
+    return new Turn(services, turn);
   });
 }
 

@@ -232,10 +232,10 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
   /**
    * Finds out in the background from which part of the sequence the next prompt can continue.
    *
-   * @param messageEnd finds the end of the newest message that the model answered, in tokens
-   * @param next renders the next prompt, with any message
+   * @param messageEnd finds the end of the message that began the turn, in tokens
+   * @param next renders the next prompt, with any message, in each possible form
    */
-  expectNext(messageEnd: () => Promise<number>, next: () => Promise<Int32Array>): void {
+  expectNext(messageEnd: () => Promise<number>, next: readonly (() => Promise<Int32Array>)[]): void {
     const { engine } = this.#setup;
     const { nextPrompt: expected } = this.#sequence;
     if (expected === undefined) {
@@ -245,7 +245,8 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
     const find = async () => {
       expected.messageEnd = await messageEnd();
       if (!engine.canTrimRestored) {
-        expected.shared = commonPrefixLength(tokens, await next());
+        const prompts = await Promise.all(next.map((render) => render()));
+        expected.shared = Math.min(...prompts.map((prompt) => commonPrefixLength(tokens, prompt)));
       }
     };
     expected.ready = find().catch(() => undefined); // without the prompt, a checkpoint is saved

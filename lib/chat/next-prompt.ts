@@ -16,20 +16,20 @@ interface ExpectServices {
  * Call it at the end of a turn. If conversations are kept on disk, the sequence finds out in the background from which
  * of its tokens the next prompt can continue.
  *
- * @param prompt the newest prompt of the turn
- * @param conversation all messages, including the reply
+ * @param prompt the first prompt of the turn
+ * @param conversations the messages that the next request may begin with, including the reply, in each possible form
  */
 export function expectNextPrompt(
   { sequence, sampledReplies, messageEnds, source }: ExpectServices,
   prompt: Prompt,
-  conversation: readonly ChatMessage[],
+  conversations: readonly (readonly ChatMessage[])[],
   options: ReplyOptions,
 ): void {
   if (sequence.isKeptOnDisk) {
-    const messages = [...conversation, ...continuation(conversation, 'Hello')];
-    sequence.expectNext(
-      () => messageEnds.in(prompt, options),
-      async () => (await sampledReplies.tokens(sequence, source, messages, options)).tokens,
-    );
+    const prompts = conversations.map((messages) => async () => {
+      const next = [...messages, ...continuation(messages, 'Hello')];
+      return (await sampledReplies.tokens(sequence, source, next, options)).tokens;
+    });
+    sequence.expectNext(() => messageEnds.in(prompt, options), prompts);
   }
 }

@@ -10,7 +10,7 @@ import type { CompactionReport, FinishPart, Reply, StreamPart, ToolResult } from
 import type { FinishedCall } from '../generate/tool-input.js';
 import type { Model } from '../native/model.js';
 import type { MessageEnds } from '../prompt/message-end.js';
-import type { ChatMessage, ToolCall } from '../prompt/messages.js';
+import type { AssistantMessage, ChatMessage, ToolCall } from '../prompt/messages.js';
 import type { Prompt, Renderer, ReplyOptions, TemplateSource } from '../prompt/renderer.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import { runCalls, type ToolOutcome } from '../tools/run-calls.js';
@@ -63,6 +63,8 @@ export interface TurnServices {
   /** What a program can do if a prompt does not fit into the context, for the message of the error. */
   remedy: string;
   hints?: TurnHints | undefined;
+  /** Whether the next request of the conversation may leave out the calls and results of this turn. @default false */
+  mayOmitToolRounds?: boolean | undefined;
   /** Called with the first prompt of the turn, before anything is decoded. */
   onPrompt?: (prompt: Int32Array) => void;
 }
@@ -76,8 +78,8 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   readonly #services: TurnServices;
   readonly #request: TurnRequest;
   readonly #messages: TurnMessages;
-  /** The prompt of the newest step. */
-  #newestPrompt: Prompt | undefined;
+  /** The prompt of the first step. */
+  #opening: Prompt | undefined;
   #format: PreparedFormat | undefined;
   #firstPrompt: ConversationPrompt | undefined;
   /** What the first prompt reused. */
@@ -157,7 +159,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     if (index === 0) {
       this.#services.onPrompt?.(prompt.tokens);
     }
-    this.#newestPrompt = prompt;
+    this.#opening ??= prompt;
     const reply = await this.#openReply(prompt, index);
     try {
       for (let parts = await reply.next(); parts !== undefined; parts = await reply.next()) {
@@ -314,12 +316,22 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     return 'retry';
   }
 
+  /** Tells the sequence how the next prompt may begin: see {@link expectNextPrompt}. */
+  #expectNextPrompt({ content, reasoning }: AssistantMessage): void {
+    const { conversation } = this;
+    const { messages } = this.#request;
+    const withoutRounds = [...messages, { role: 'assistant' as const, content, ...(reasoning && { reasoning }) }];
+    const isOmitted = this.#services.mayOmitToolRounds && conversation.length > withoutRounds.length;
+    const conversations = isOmitted ? [conversation, withoutRounds] : [conversation];
+    const options = promptOptions(this.#request, this.#format, 0);
+    expectNextPrompt(this.#services, this.#opening as Prompt, conversations, options);
+  }
+
   #end(
     { message, generated }: FinishedReply,
     ended: Pick<FinishPart, 'finishReason' | 'detail' | 'object'>,
   ): StreamEnd<StreamPart, Reply> {
-    const options = promptOptions(this.#request, this.#format, 0);
-    expectNextPrompt(this.#services, this.#newestPrompt as Prompt, this.conversation, options);
+    this.#expectNextPrompt(message);
     const { usage, generation } = this.#request;
     const { object, ...reason } = ended;
     const finish = {

@@ -65,7 +65,7 @@ export interface NextPrompt {
   ready: Promise<unknown>;
   /** Number of tokens in the newest prompt. */
   promptLength: number;
-  /** Number of tokens up to the end of the newest message that the model answered. */
+  /** Number of tokens up to the end of the message that began the newest turn. */
   messageEnd?: number;
   /** Number of tokens of the sequence with which the next prompt begins. */
   shared?: number;

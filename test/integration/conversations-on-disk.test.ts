@@ -2,22 +2,20 @@
 import { readFileSync } from 'node:fs';
 import { readdir, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { AgentServer, ChatMessage } from 'llama-headstart';
 import { defaultConversationBytes } from 'llama-headstart/internal';
 import { SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { ALWAYS, ask, coldReply, conversationsIn, LONG } from '../helpers/conversations.js';
+import { vendoredTemplate } from '../helpers/lamp.js';
+import { likelyCalls } from '../helpers/likely-text.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const UNTRIMMABLE = ['sliding-window', 'recurrent', 'hybrid'] as const;
 
 /** A chat template that opens each reply with a text that later prompts do not repeat. */
-const REWRITING = readFileSync(
-  fileURLToPath(new URL('../../vendor/llama.cpp/models/templates/Qwen3.5-4B.jinja', import.meta.url)),
-  'utf8',
-);
+const REWRITING = vendoredTemplate('Qwen3.5-4B');
 
 /** Starts an agent that saves conversations in `cacheDir`. */
 function start(cacheDir: string, settings: AgentSettings = {}): Promise<AgentServer> {
@@ -53,19 +51,24 @@ describe.each(MEMORIES)('after a restart with the %s model', (name) => {
   });
 });
 
-describe.each(UNTRIMMABLE)('with the %s model and a chat template that rewrites the reply, the next turn', (name) => {
-  const settings: AgentSettings = { name, chatTemplate: REWRITING };
-  const ends: [string, AgentSettings, (agent: AgentServer) => Promise<unknown>][] = [
-    ['after a restart', {}, async () => undefined],
-    ['after an eviction and a restart', { nSeqMax: 1 }, (agent) => ask(agent, [], 'Something else')],
-    [
-      'after an idle time and a restart',
-      { conversations: { ...ALWAYS, idleMs: 1 } },
-      (agent) => expect.poll(() => agent.health().conversations.count).toBe(1),
-    ],
-  ];
+/** The reasons for a save. Each row: the test title, more settings, and the event that causes the save. */
+const SAVES: [string, AgentSettings, (agent: AgentServer) => Promise<unknown>][] = [
+  ['a close', {}, async () => undefined],
+  ['an eviction', { nSeqMax: 1 }, (agent) => ask(agent, [], 'Something else')],
+  [
+    'an idle time',
+    { conversations: { ...ALWAYS, idleMs: 1 } },
+    (agent) => expect.poll(() => agent.health().conversations.count).toBe(1),
+  ],
+];
 
-  it.each(ends)('%s continues from the last message', async (_, more, end) => {
+describe('with a chat template that rewrites the reply, the next turn continues from the last message', () => {
+  const rows = UNTRIMMABLE.flatMap((name) =>
+    (name === 'hybrid' ? SAVES : SAVES.slice(0, 1)).map((save) => [name, ...save] as const),
+  );
+
+  it.each(rows)('with the %s model, after %s and a restart', async (name, _, more, end) => {
+    const settings: AgentSettings = { name, chatTemplate: REWRITING };
     const cacheDir = await temporaryDirectory();
     const first = await start(cacheDir, { ...settings, ...more });
     const messages: ChatMessage[] = [];
@@ -78,6 +81,31 @@ describe.each(UNTRIMMABLE)('with the %s model and a chat template that rewrites 
     expect(next.text).toBe(await coldReply(second, settings, messages, 'And now?'));
   });
 });
+
+it.each(['recurrent', 'hybrid'] as const)(
+  'a client may leave out the calls that the agent ran, with the %s model',
+  async (name) => {
+    const cacheDir = await temporaryDirectory();
+    const look = { name: 'look', description: 'Looks.', execute: () => 'The chain is oiled.' };
+    const settings: AgentSettings = { name, chatTemplate: vendoredTemplate('Qwen-Qwen3-0.6B'), tools: [look] };
+    const first = await start(cacheDir, settings);
+    const messages: ChatMessage[] = [];
+    const request = {
+      sampling: await likelyCalls(),
+      reasoning: false,
+      maxParallelTools: 1,
+      maxSteps: 2,
+      maxTokens: 60,
+    };
+    const { toolResults, usage } = await ask(first, messages, LONG, request);
+    expect(toolResults).not.toEqual([]);
+    await first.close();
+    const second = await start(cacheDir, settings);
+    const next = await ask(second, messages, 'And now?', { reasoning: false });
+    expect(next.usage.cachedInputTokens).toBeGreaterThan(300);
+    expect(next.usage.cachedInputTokens).toBeLessThan(usage.inputTokens);
+  },
+);
 
 describe('a conversation on disk', () => {
   it('contains its replies as they were sampled, so that the next prompt after a restart has the same tokens', async () => {

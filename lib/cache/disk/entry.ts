@@ -32,7 +32,7 @@ export interface SavedReplies {
 /** What an entry of a conversation contains in addition to the data of a template. */
 export interface ConversationMark {
   /**
-   * The first tokens of the entry, up to the end of the newest message that the model answered. A later state of the
+   * The first tokens of the entry, up to the end of the message that began the newest turn. A later state of the
    * conversation begins with these tokens.
    */
   promptTokens: number;
