@@ -230,7 +230,6 @@ export class AgentServer implements ChatModel {
   /**
    * Counts the tokens of the prompt of a request: see {@link ChatModel.countTokens}.
    *
-   * @param options.signal aborts the count, with `ABORTED`
    * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `CLOSED`, `ABORTED`, and the codes of rendering and
    *   tokenizing.
    */
