@@ -10,7 +10,7 @@ import { isSystemMessage } from './message-reader.js';
 import { readTolerantHistory } from './tolerant-history.js';
 import type { TurnHints } from './turn.js';
 
-export const MAX_CACHE_HINTS = 8;
+const MAX_CACHE_HINTS = 8;
 const DEFAULT_TTL_MS = 300_000;
 /** A day, in ms. */
 const MAX_TTL_MS = 86_400_000;
@@ -50,7 +50,8 @@ export function checkCacheHints(hints: unknown): string | undefined {
   });
   return wrong < 0
     ? undefined
-    : `an array of { message }, { tool } or { system: true }, each with an optional ttlMs (1 to ${MAX_TTL_MS}), at index ${wrong} too`;
+    : `an array of cache hints, and the hint at index ${wrong} to be { message }, { tool } or { system: true }, with an ` +
+        `optional ttlMs from 1 to ${MAX_TTL_MS}`;
 }
 
 type HintedRequest = Pick<ChatRequest, 'messages' | 'tools' | 'tenant' | 'affinity'> & {

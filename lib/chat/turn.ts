@@ -44,7 +44,7 @@ export interface TurnCompaction {
 export interface TurnHints {
   /** The numbers of tokens in front of the places, ascending. */
   placesIn(prompt: Int32Array, options: ReplyOptions): Promise<readonly number[]>;
-  /** Called when the turn has loaded its template. */
+  /** Called after the first reply: the template is in the cache now. */
   pin(): void;
 }
 

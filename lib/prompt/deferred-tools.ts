@@ -1,7 +1,7 @@
-// Deferred tools: the prompt describes such a tool only in the message that refers to it. So a tool that is loaded in
-// the middle of a conversation changes no token in front of that message.
+// Deferred tools. The prompt describes a deferred tool only in the first message that refers to the tool. So a tool that
+// is loaded in the middle of a conversation changes no token in front of that message.
 import { isObject } from '../json.js';
-import type { ChatMessage } from './messages.js';
+import { type ChatMessage, callsOf } from './messages.js';
 import type { ToolDefinition } from './renderer.js';
 
 /**
@@ -19,7 +19,7 @@ function isReference(part: unknown): part is ToolReferencePart {
   return isObject(part) && part.type === 'tool-reference' && typeof part.toolName === 'string' && part.toolName !== '';
 }
 
-/** Separates the references in a content from its other parts. */
+/** Separates the references in the content of a message from its other parts. */
 export function withoutReferences(content: unknown): { content: unknown; toolReferences?: readonly string[] } {
   const parts: readonly unknown[] = Array.isArray(content) ? content : [];
   const references = parts.filter(isReference);
@@ -69,7 +69,7 @@ export function withCalledTools(
   }
   const called = new Set<string>();
   for (const message of messages) {
-    for (const { toolName } of message.role === 'assistant' ? (message.toolCalls ?? []) : []) {
+    for (const { toolName } of callsOf(message)) {
       if (deferred.delete(toolName)) {
         called.add(toolName);
       }

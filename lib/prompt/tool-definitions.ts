@@ -15,7 +15,7 @@ const MAX_REMEMBERED = 1024;
 
 const MESSAGES: readonly ChatMessage[] = [{ role: 'user', content: 'x' }];
 
-/** Two tools that differ in every part: their texts have only the markup around a tool in common. */
+/** Two tools that differ in every part. So their texts have only the markup around a tool in common. */
 const PROBES: readonly [ToolDefinition, ToolDefinition] = [
   { name: 'a_headstart' },
   {
@@ -38,8 +38,8 @@ export class ToolDefinitions {
   }
 
   /**
-   * Guards messages, and adds the definitions to which they refer. Other text must not look like a definition, so the
-   * brackets of such text are replaced.
+   * Guards messages, and adds the definitions to which they refer. Text of users and tools must not look like a
+   * definition, so the brackets of such text are replaced.
    */
   async write(
     { tools = [], systemPrompt }: TemplateSource,
@@ -49,10 +49,7 @@ export class ToolDefinitions {
     const shown = shownReferences(tools, messages);
     const written: ChatMessage[] = [];
     for (const [index, message] of messages.entries()) {
-      // Replies stay unchanged, because their tokens may be in the KV cache.
-      const content =
-        message.role === 'assistant' ? message.content : message.content.replace(FALSE_TAG, ESCAPED_BRACKET);
-      const guarded = guardMessage({ ...message, content }, guard);
+      const guarded = guardMessage(withoutFalseTags(message), guard);
       const { definitions, notes } = shown[index] as ShownReferences;
       const texts: string[] = [];
       for (const tool of definitions) {
@@ -103,6 +100,12 @@ export class ToolDefinitions {
     }
     return textInForm(texts as Parameters<typeof textInForm>[0]);
   }
+}
+
+/** Replies stay unchanged, because their tokens may be in the KV cache. Only the program writes system messages. */
+function withoutFalseTags<T extends ChatMessage>(message: T): T {
+  const isForeign = message.role === 'user' || message.role === 'tool';
+  return isForeign ? { ...message, content: message.content.replace(FALSE_TAG, ESCAPED_BRACKET) } : message;
 }
 
 /**
