@@ -173,10 +173,11 @@ export class ConversationSaver implements EngineSaver {
     const promptTokens = Math.min(length, nextPrompt?.messageEnd ?? nextPrompt?.promptLength ?? length);
     const prefillMs = (length - templateLength) * msPerToken;
     const owner = { tenant, affinity };
-    const conversation = { keyring, tokens, promptTokens, prefillMs, ...owner, replies: [] };
+    const isOneOff = kind === 'request';
+    const conversation = { keyring, tokens, promptTokens, prefillMs, isOneOff, ...owner, replies: [] };
     const isWanted =
       length > templateLength &&
-      store.admits(engine.states.expectedBytes(length) ?? 0, prefillMs) &&
+      store.admits(engine.states.expectedBytes(length) ?? 0, conversation) &&
       !this.#isContinued(sequence, sequence.tokens, promptTokens) &&
       store.hasGrown(conversation);
     if (!isWanted) {

@@ -57,6 +57,8 @@ export interface UnsavedConversation extends ForgetOptions {
   promptTokens: number;
   /** Expected duration of a prefill of all tokens, ms. */
   prefillMs: number;
+  /** See {@link ConversationMark.isOneOff}. */
+  isOneOff: boolean;
   /** The replies as they were sampled. */
   replies: readonly unknown[];
 }
@@ -99,6 +101,8 @@ export class ConversationStore {
   replies: ReplyRecords | undefined;
   /** Names of the files whose replies are known. */
   readonly #withKnownReplies = new Set<string>();
+  /** The reads in progress, by key group. */
+  readonly #readingReplies = new Map<string, Promise<readonly unknown[]>>();
   readonly #logger: Logger | undefined;
   readonly #watcher: DirectoryWatcher;
   readonly #saves = new Set<Save>();
@@ -135,10 +139,10 @@ export class ConversationStore {
   }
 
   /** Whether a state of this size is worth a file, and allowed within the budgets. */
-  admits(bytes: number, prefillMs: number): boolean {
+  admits(bytes: number, { prefillMs, isOneOff }: Pick<UnsavedConversation, 'prefillMs' | 'isOneOff'>): boolean {
     const writeMs = bytes * (this.#writeMs.value ?? ASSUMED_WRITE_MS);
     const isFaster = prefillMs > this.options.minSpeedup * (writeMs + this.readMs(bytes));
-    return isFaster && this.#maxBytes > 0 && bytes <= this.#maxBytes && bytes <= this.#allowedBytes();
+    return isFaster && this.#maxBytes > 0 && bytes <= this.#maxBytes && bytes <= this.#allowedBytes(isOneOff);
   }
 
   /** Expected time to read and restore a file of this size, ms. */
@@ -186,7 +190,7 @@ export class ConversationStore {
     const copy = await captured;
     try {
       const { state } = copy ?? {};
-      if (state !== undefined && !controller.signal.aborted && this.admits(state.byteLength, conversation.prefillMs)) {
+      if (state !== undefined && !controller.signal.aborted && this.admits(state.byteLength, conversation)) {
         await this.#write(conversation, mark, state, controller.signal);
       }
     } finally {
@@ -219,11 +223,12 @@ export class ConversationStore {
     for (const entry of this.#superseded(keyring.group, tokens).filter((each) => each.name !== name)) {
       await this.disk.delete(entry.name);
     }
-    await this.#evict(name);
+    await this.#evict(conversation.isOneOff ? undefined : name); // a one-off request never displaces a conversation
   }
 
   /**
-   * Reads the replies of conversations that another process or an earlier run has saved. Returns each reply only once.
+   * Reads the replies of conversations that another process or an earlier run has saved. Prompts that
+   * are rendered during the read get the same replies. Later prompts do not get them again.
    *
    * @returns undefined at once if there are no such files
    */
@@ -231,7 +236,11 @@ export class ConversationStore {
     const unread = [...this.disk.index.values()].filter(
       (entry) => entry.group === group && !this.#withKnownReplies.has(entry.name),
     );
-    return unread.length === 0 ? undefined : this.#readReplies(unread);
+    if (unread.length > 0) {
+      const reading = this.#readReplies(unread).finally(() => this.#readingReplies.delete(group));
+      this.#readingReplies.set(group, reading);
+    }
+    return this.#readingReplies.get(group);
   }
 
   async #readReplies(entries: IndexedEntry[]): Promise<readonly unknown[]> {
@@ -302,19 +311,21 @@ export class ConversationStore {
     await this.disk.evict(budget, await this.disk.index.refresh(), keep);
   }
 
-  /** How many bytes this process may still write within the hour. */
-  #allowedBytes(): number {
+  /** How many bytes this process may still write within the hour. One-off requests may write half of the budget. */
+  #allowedBytes(isOneOff: boolean): number {
     const since = performance.now() - HOUR_MS;
     this.#written = this.#written.filter(({ at }) => at > since);
-    return this.options.maxBytesPerHour - this.#written.reduce((sum, { bytes }) => sum + bytes, 0);
+    const maxBytes = this.options.maxBytesPerHour / (isOneOff ? 2 : 1);
+    return maxBytes - this.#written.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 }
 
-function markOf({ tokens, promptTokens, tenant, affinity }: UnsavedConversation): ConversationMark {
+function markOf({ tokens, promptTokens, isOneOff, tenant, affinity }: UnsavedConversation): ConversationMark {
   const salt = randomBytes(16).toString('hex');
   return {
     promptTokens,
     promptHash: prefixHashes(tokens.subarray(0, promptTokens))[promptTokens] as number,
+    isOneOff,
     salt,
     ...(tenant !== undefined && { tenant: digest(salt, tenant) }),
     ...(affinity !== undefined && { affinity: digest(salt, affinity) }),

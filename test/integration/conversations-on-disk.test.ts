@@ -233,6 +233,21 @@ describe('a conversation on disk', () => {
     expect(reused).toEqual([true, false, true]);
   });
 
+  it('never leaves for a one-off request', async () => {
+    const cacheDir = await temporaryDirectory();
+    const messages: ChatMessage[] = [];
+    const first = await start(cacheDir);
+    await ask(first, messages, LONG);
+    await ask(first, messages, 'What does a new one cost?');
+    await first.close();
+    const names = await conversationsIn(cacheDir);
+    const maxBytes = Math.ceil(1.5 * (await stat(join(cacheDir, names[0] as string))).size);
+    const second = await start(cacheDir, { conversations: { ...ALWAYS, maxBytes } });
+    await ask(second, [], `Something else. ${LONG}`);
+    await second.close();
+    expect(await conversationsIn(cacheDir)).toEqual(names);
+  });
+
   it('has the format and the permissions of a template, and no name of a tenant or affinity', async () => {
     const cacheDir = await temporaryDirectory();
     const agent = await start(cacheDir);

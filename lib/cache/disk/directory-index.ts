@@ -293,9 +293,10 @@ function isIndexedEntry(value: unknown): value is IndexedEntry {
 }
 
 function isMark(value: unknown): value is ConversationMark {
-  const { promptTokens, promptHash, salt, tenant, affinity } = (value ?? {}) as Partial<ConversationMark>;
+  const { promptTokens, promptHash, isOneOff, salt, tenant, affinity } = (value ?? {}) as Partial<ConversationMark>;
   return (
     [promptTokens, promptHash].every(Number.isFinite) &&
+    typeof isOneOff === 'boolean' &&
     typeof salt === 'string' &&
     [tenant, affinity].every((digest) => digest === undefined || typeof digest === 'string')
   );

@@ -38,6 +38,8 @@ export interface ConversationMark {
   promptTokens: number;
   /** Hash of these tokens, as in `PrefixHashes`. */
   promptHash: number;
+  /** Whether no later request had continued the conversation when it was saved. Such entries are evicted first. */
+  isOneOff: boolean;
   /** Random digits, which make the digests of this entry differ from those of other entries. */
   salt: string;
   /** Digest of salt and tenant. Absent without a tenant. */

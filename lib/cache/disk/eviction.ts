@@ -61,7 +61,8 @@ export async function withLastUse(
 }
 
 /**
- * Returns the entries to delete, the least recently used one first. Pinned entries and the entry `keep` stay.
+ * Returns the entries to delete: first those of one-off requests, and of these the least recently used one first. Pinned
+ * entries and the entry `keep` stay.
  *
  * @param keep the name of the entry that was just saved
  */
@@ -77,7 +78,8 @@ export function entriesOverBudget(
   const toDelete: DatedEntry[] = [];
   // If the clock was set back, the last use of some entries is in the future. Such entries are not too old, and they
   // come last in the order.
-  for (const entry of [...entries].sort((a, b) => a.lastUsedAt - b.lastUsedAt)) {
+  const rank = ({ conversation }: DatedEntry) => (conversation?.isOneOff ? 0 : 1);
+  for (const entry of [...entries].sort((a, b) => rank(a) - rank(b) || a.lastUsedAt - b.lastUsedAt)) {
     if (entry.pinned || entry.name === keep) {
       continue;
     }
