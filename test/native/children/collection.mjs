@@ -100,7 +100,7 @@ const SCENARIOS = {
       return { type: 'function', function: { name: `tool_${tool}`, description: 'A tool', parameters } };
     });
     const chatTemplate = readFileSync(file, 'utf8');
-    await requireFreed(32, async () => {
+    await requireFreed(40, async () => {
       const { parser } = await model.render({ messages: [{ role: 'user', content: 'Hi' }], tools, chatTemplate });
       await model.parseReply({ rendered: { parser }, text: 'Hello' });
       return parser;
