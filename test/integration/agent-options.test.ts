@@ -2,7 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { AgentServer, type Logger, resolveModel } from 'llama-headstart';
+import { AgentServer, type ErrorCode, type Logger, resolveModel } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type AgentSettings, agentOptions, startAgent } from '../helpers/agents.js';
 import { failsWith } from '../helpers/errors.js';
@@ -13,7 +13,7 @@ import { temporaryDirectory } from '../helpers/native.js';
 const recursive = { type: 'object', properties: { a: { $ref: '#/properties/a' } } };
 
 describe('an agent', () => {
-  it.each<[what: string, options: object, code: string, message: RegExp]>([
+  it.each<[what: string, options: object, code: ErrorCode, message: RegExp]>([
     [
       'an unknown name in `sampling`',
       { sampling: { temprature: 1 } },

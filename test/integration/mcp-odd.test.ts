@@ -154,7 +154,7 @@ describe('an MCP server that lists invalid tools', () => {
     ['a message without a result', { 'tools/list': { $message: { jsonrpc: '2.0' } } }, 'neither a result nor an error'],
   ])('makes the start fail if its answer is %s', async (_, answers, message) => {
     await expect(connectOdd(overHttpJson, answers)).rejects.toThrow(
-      failsWith(`"odd": could not list its tools and prompts: .*${message}`),
+      failsWith('MCP_FAILED', `"odd": could not list its tools and prompts: .*${message}`),
     );
   });
 });
@@ -334,7 +334,7 @@ describe('an MCP server with invalid prompts', () => {
   it('gives an error if it answers `prompts/get` without messages', async () => {
     const { servers } = await connectOdd(overHttpJson, { 'tools/list': {}, 'prompts/get': { messages: null } });
     await expect(servers.getPrompt({ server: 'odd', name: 'p' })).rejects.toThrow(
-      failsWith('"odd": its prompt "p" failed: Expected `messages` to be an array, got null'),
+      failsWith('MCP_FAILED', '"odd": its prompt "p" failed: Expected `messages` to be an array, got null'),
     );
   });
 });
