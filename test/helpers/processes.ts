@@ -1,11 +1,10 @@
 // Runs a task of child.ts in a separate process with the compiled package.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { addonFolders, packageVersion } from 'llama-headstart/internal';
-import ts from 'typescript';
 import { expect, onTestFinished } from 'vitest';
 import type { Tasks } from './child.js';
 import { requireFreshDist } from './children.js';
@@ -149,16 +148,26 @@ export class OtherProcess<Result> {
 }
 
 /**
- * Compiles a helper into a temporary file and renames that file, because other test files may compile the same helper
- * at the same time.
+ * Compiles a helper if it has changed. Writes a temporary file and renames it, because other test files may compile the
+ * same helper at the same time.
  */
 async function compile(name: string): Promise<void> {
-  const source = await readFile(new URL(`${name}.ts`, import.meta.url), 'utf8');
-  const { outputText } = ts.transpileModule(source, {
+  const source = fileURLToPath(new URL(`${name}.ts`, import.meta.url));
+  const target = join(directory, `${name}.js`);
+  const changed = Math.max(await modifiedAt(source), await modifiedAt(fileURLToPath(import.meta.url)));
+  if ((await modifiedAt(target)) > changed) {
+    return;
+  }
+  const { default: ts } = await import('typescript'); // takes half a second
+  const { outputText } = ts.transpileModule(await readFile(source, 'utf8'), {
     compilerOptions: { target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext, verbatimModuleSyntax: true },
   });
-  const target = join(directory, `${name}.js`);
   await mkdir(directory, { recursive: true });
   await writeFile(`${target}.${process.pid}`, outputText);
   await rename(`${target}.${process.pid}`, target);
+}
+
+/** Returns the modification time in milliseconds, or 0 if the file does not exist. */
+async function modifiedAt(path: string): Promise<number> {
+  return (await stat(path).catch(() => undefined))?.mtimeMs ?? 0;
 }

@@ -49,13 +49,13 @@ describe('a reply that exceeds the length that trigger patterns search', () => {
     async (file) => {
       const agent = await startAgent({ chatTemplate: vendoredTemplate(file), contextSize: 8192 });
       const session = await agent.createSession({ tools: [lamp(() => 'lit')] });
-      const [word, pause] = [' temperature', '!']; // tokens of the micro models
+      const [word, pause] = [' temperature', 'description']; // long tokens of the micro models
       const [often = 0, then = 0] = await agent.model.tokenize(word + pause);
       // The two tokens alternate, because the last token is penalized.
       const sampling = { logitBias: { [often]: 90, [then]: 60 }, presencePenalty: 60, penaltyLastTokens: 1 };
-      const { text, usage, finishReason } = await session.send('Light', { sampling, maxTokens: 2400 });
-      expect({ finishReason, tokens: usage.outputTokens }).toEqual({ finishReason: 'length', tokens: 2400 });
-      expect(text).toBe((word + pause).repeat(1200));
+      const { text, usage, finishReason } = await session.send('Light', { sampling, maxTokens: 1400 });
+      expect({ finishReason, tokens: usage.outputTokens }).toEqual({ finishReason: 'length', tokens: 1400 });
+      expect(text).toBe((word + pause).repeat(700));
     },
   );
 });

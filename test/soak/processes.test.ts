@@ -115,7 +115,7 @@ describe('a process that is killed during a save', () => {
 describe('a process that holds the lock of a template', () => {
   const holders = new Tally('lock holders killed or stopped');
   afterAll(() => holders.done());
-  const longTemplate = [...someTokens(4000, 9)];
+  const longTemplate = [...someTokens(3000, 9)];
   const input = { template: longTemplate, message: MESSAGE, steps: 1, sessions: 1 };
 
   /** Starts a process and stops it during the prefill of the template. */
