@@ -1,4 +1,5 @@
 // Finds out whether the turn of a rendered prompt is a reply that was sampled.
+import { isDeepStrictEqual } from 'node:util';
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { ChatMessage } from '../prompt/messages.js';
@@ -122,7 +123,10 @@ export class TurnMatcher {
       }
       const text = whole.slice(opening.length);
       if (text === this.#text(reply.tokens, preserved)) {
-        return true;
+        return isDeepStrictEqual(tokensIn(preserved, turn), tokensIn(preserved, reply.tokens));
+      }
+      if (this.#looksLikeMarkup(text, turn, preserved)) {
+        return false;
       }
       const values = await ReplyReader.read(this.#model, format, options.isStructured, text);
       return reply.isWhole ? haveSameValues(reply.values, values) : isBeginningOf(reply.values, values);
@@ -132,6 +136,16 @@ export class TurnMatcher {
       }
       throw error;
     }
+  }
+
+  /**
+   * Whether the turn contains the text of a control token as plain text, because a client sent this text. The parser of
+   * the format could not tell the two apart, and plain text would become a call.
+   */
+  #looksLikeMarkup(text: string, turn: Int32Array, preserved: ReadonlySet<number>): boolean {
+    const texts = [...preserved].map((token) => this.#text([token], preserved));
+    const count = texts.reduce((sum, each) => sum + text.split(each).length - 1, 0);
+    return count > tokensIn(preserved, turn).length;
   }
 
   #text(tokens: Iterable<number>, preserved: ReadonlySet<number>): string {
@@ -160,6 +174,10 @@ export class TurnMatcher {
   #bytes(tokens: readonly number[]): Uint8Array[] {
     return tokens.map((token) => this.#model.tokenToBytes(token, { special: true }));
   }
+}
+
+function tokensIn(set: ReadonlySet<number>, tokens: ArrayLike<number>): number[] {
+  return Array.from(tokens).filter((token) => set.has(token));
 }
 
 /** The positions at which the parts end if they are put together. */

@@ -84,6 +84,12 @@ class Lab {
   }
 }
 
+const TOOL = {
+  name: 'find_part',
+  description: 'Looks up a part.',
+  parameters: { type: 'object', properties: { name: { type: 'string' }, count: { type: 'integer' } } },
+};
+
 const assistant = (content: string): AssistantMessage => ({ role: 'assistant', content });
 
 describe('the prompt after a reply', () => {
@@ -103,11 +109,6 @@ describe('the prompt after a reply', () => {
     }
   });
 
-  const TOOL = {
-    name: 'find_part',
-    description: 'Looks up a part.',
-    parameters: { type: 'object', properties: { name: { type: 'string' }, count: { type: 'integer' } } },
-  };
   const withCall = (input: unknown, toolCallId = 'abc123def', text = ''): ChatMessage[] => [
     USER,
     { role: 'assistant', content: text, toolCalls: [{ toolCallId, toolName: 'find_part', input }] },
@@ -144,6 +145,14 @@ describe('the prompt after a reply', () => {
       for (const input of [INPUT, { count: 2, name: 'Kübel "A"' }]) {
         expect(await lab.contains(withCall(input), first, tokens)).toBe(true);
       }
+    });
+
+    it('has no control tokens of the call if the client sends the text of the call', async () => {
+      const { lab, raw } = await sampleCall((each) => each);
+      const { tokens } = await lab.prompt([USER, assistant(raw.replace('</think>', '')), NEXT]);
+      const controls = (all: Int32Array) => all.filter((token) => model.isControl(token));
+      const harmless = await lab.renderer.prompt(lab.source, [USER, assistant('Hello'), NEXT]);
+      expect([...controls(tokens)]).toEqual([...controls(harmless.tokens)]);
     });
 
     it('is as rendered if a value differs', async () => {

@@ -138,6 +138,24 @@ describe('a request after a reply', () => {
     expect(adapted.input).toBe(adapted.rendered);
   });
 
+  it('has the reply as rendered after `forget`, and other conversations keep their replies', async () => {
+    const agent = await start();
+    const [one, two] = [
+      { affinity: 'one', tenant: 'a' },
+      { affinity: 'two', tenant: 'b' },
+    ];
+    const options = { ...CALL, tools: [ORDER] };
+    const [first, second] = [
+      await ask(agent, [QUESTION], { ...options, ...one }),
+      await ask(agent, [QUESTION], { ...options, ...two }),
+    ];
+    await agent.forget({ affinity: 'one' });
+    const forgotten = await counts(agent, first, {}, one);
+    expect(forgotten.input).toBe(forgotten.rendered);
+    const kept = await counts(agent, second, {}, two);
+    expect(kept.input).toBe(kept.sampled);
+  });
+
   it('has the reply as rendered with `reproducible`', async () => {
     const agent = await start({ reproducible: true, name: 'dense-quantised' });
     const reply = await ask(agent, [QUESTION], { ...CALL, tools: [ORDER] });
