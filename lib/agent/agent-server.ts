@@ -17,11 +17,9 @@ import type { ReplyStream } from '../generate/reply-stream.js';
 import type { SampledReplies } from '../generate/sampled-replies.js';
 import type { Reply, StreamPart } from '../generate/stream-parts.js';
 import { isObject } from '../json.js';
-import { forgivingLogger, type Logger, limitedLogger, stderrLogger } from '../logger.js';
 import { LORAS, type LoraConfig, resolveLoras } from '../model/lora-files.js';
 import { resolveModel } from '../model/resolve-model.js';
 import { selectGpu } from '../native/addon.js';
-import { setNativeLogger, unsetNativeLogger } from '../native/log.js';
 import type { Model } from '../native/model.js';
 import { abortSignal, group, type OptionsOf, text } from '../option-types.js';
 import { parseOptions } from '../parse-options.js';
@@ -33,6 +31,7 @@ import type { McpServers } from '../tools/mcp/mcp-servers.js';
 import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
 import { resolveAgentOptions } from './agent-config.js';
 import type { AgentHealth } from './agent-health.js';
+import { loggerOf, receiveNativeLog } from './agent-logger.js';
 import type { AgentOptions } from './agent-options.js';
 import { type AgentParts, closeAll, openParts } from './agent-parts.js';
 
@@ -388,35 +387,4 @@ export class AgentServer implements ChatModel {
       throw new HeadstartError('CLOSED', 'Expected an open agent, but it was closed');
     }
   }
-}
-
-/** The user's logger, limited to the wanted levels. With `debug` and no logger, lines go to standard error. */
-function loggerOf(userLogger: Logger | undefined, debug: boolean): Logger | undefined {
-  const logger = userLogger ?? (debug ? stderrLogger : undefined);
-  return logger && limitedLogger(forgivingLogger(logger), debug ? 'debug' : 'warn');
-}
-
-/**
- * llama.cpp warns if a unified KV cache has more cells than the training length. Many sessions share these cells, so
- * the warning is wrong for one session. The agent compares the training length with `contextSize` instead: see
- * `trainingLengthWarning`.
- */
-const FALSE_ALARM = /n_ctx_seq \(\d+\) > n_ctx_train \(\d+\)/;
-
-/**
- * Sends llama.cpp's log to a logger.
- *
- * @returns a function that stops this, unless another logger has replaced `logger`
- */
-function receiveNativeLog(logger: Logger | undefined, debug: boolean): () => void {
-  if (logger === undefined) {
-    return () => {};
-  }
-  const native: Logger = (level, message) => {
-    if (!FALSE_ALARM.test(message)) {
-      logger(level, message);
-    }
-  };
-  setNativeLogger(native, { level: debug ? 'info' : 'warn' });
-  return () => unsetNativeLogger(native);
 }

@@ -79,7 +79,7 @@ export function whyNotMore(prefix: LoadedPrefix, promptTokens: number): string |
   if (templateReason !== undefined) {
     clauses.push(`the template was not cached: ${templateReason}`);
   }
-  return clauses.join('; ');
+  return clauses.length === 0 ? undefined : clauses.join('; ');
 }
 
 function endOf(continues: boolean | undefined): string {

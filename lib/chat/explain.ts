@@ -71,7 +71,8 @@ export async function comparePrompts(
   requests: readonly [ChatRequest, ChatRequest],
   closing: AbortSignal,
 ): Promise<PromptComparison> {
-  const [first, second] = requests.map((request) => readLimits(request, CHAT_OPTIONS, closing)) as Pair<ReplyLimits>;
+  const first = readLimits(requests[0], CHAT_OPTIONS, closing);
+  const second = readLimits(requests[1], CHAT_OPTIONS, closing);
   return unlessEnded(first, () =>
     unlessEnded(second, async () => {
       const a = await firstPrompt(host, requests[0], first);
@@ -97,8 +98,6 @@ export async function comparePrompts(
     }),
   );
 }
-
-type Pair<T> = [T, T];
 
 /** Adds the part of the prompt to a place that the quick search could not name. Renders the conversation again. */
 async function withPart(

@@ -19,41 +19,35 @@ interface Content {
 /** A content at its place in the prompt. */
 export interface LocatedContent extends Content, TextRange {}
 
-/** Finds the contents of a conversation in the text of its prompt. The result is ascending by position. */
-export function findContents(
-  text: string,
-  { systemPrompt = '', tools = [] }: TemplateSource,
-  messages: readonly ChatMessage[],
-): LocatedContent[] {
-  const ofMessages = locate(text, messages.flatMap(messageContents));
-  const ofSystem = locate(text, contentsOf({ part: 'system', index: 0 }, [systemPrompt]));
-  return [...ofSystem, ...locateTools(text, tools, ofMessages), ...ofMessages].sort((a, b) => a.start - b.start);
+/** Finds the contents of messages in the text of their prompt. The result is ascending by position. */
+export function findMessages(text: string, messages: readonly ChatMessage[]): LocatedContent[] {
+  return locate(text, { start: 0, end: text.length }, messages.flatMap(messageContents));
 }
 
 /**
- * Finds the definitions of the tools. They are all in one place: in front of a message, or after the last one. Calls of
- * the tools in other places have their names too.
+ * Finds the system prompt and the tools in a part of the text that has no content of a message. The result is ascending
+ * by position.
  */
-function locateTools(
-  text: string,
-  tools: readonly ToolDefinition[],
-  ofMessages: readonly LocatedContent[],
-): LocatedContent[] {
-  const nameFirst = tools.flatMap(({ name, description = '' }, index) =>
-    contentsOf({ part: 'tool', index }, [name, description]),
-  );
-  const descriptionFirst = tools.flatMap(({ name, description = '' }, index) =>
-    contentsOf({ part: 'tool', index }, [description, name]),
-  );
-  let best: LocatedContent[] = [];
-  for (let at = 0; at <= ofMessages.length; at++) {
-    const [from, to] = [ofMessages[at - 1]?.end ?? 0, ofMessages[at]?.start ?? text.length];
-    for (const contents of [nameFirst, descriptionFirst]) {
-      const located = locate(text, contents, from, to);
-      best = located.length > best.length ? located : best;
-    }
-  }
-  return best.length * 2 >= nameFirst.length ? best : [];
+export function findSource(text: string, part: TextRange, source: TemplateSource): LocatedContent[] {
+  const { systemPrompt = '', tools = [] } = source;
+  const ofSystem = locate(text, part, contentsOf({ part: 'system', index: 0 }, [systemPrompt]));
+  return [...ofSystem, ...findTools(text, part, tools)].sort((a, b) => a.start - b.start);
+}
+
+/** Finds the definitions of the tools, or none if most of their names and descriptions are not in this part. */
+function findTools(text: string, part: TextRange, tools: readonly ToolDefinition[]): LocatedContent[] {
+  const contents = (isNameFirst: boolean) =>
+    tools.flatMap(({ name, description = '' }, index) =>
+      contentsOf({ part: 'tool', index }, isNameFirst ? [name, description] : [description, name]),
+    );
+  const nameFirst = locate(text, part, contents(true));
+  const wanted = contents(true).length;
+  const found = nameFirst.length === wanted ? nameFirst : longer(nameFirst, locate(text, part, contents(false)));
+  return found.length * 2 >= wanted ? found : [];
+}
+
+function longer<T>(a: T[], b: T[]): T[] {
+  return b.length > a.length ? b : a;
 }
 
 function messageContents(message: ChatMessage, index: number): Content[] {
@@ -70,44 +64,41 @@ function contentsOf(owner: ContentOwner, texts: readonly string[]): Content[] {
 }
 
 /**
- * Finds contents that are in the text in this order. A content is found if its earliest possible place is also its
- * latest one. The contents between two found ones are then searched between these two.
+ * Finds contents that are in this part of the text in this order. A content is found if its earliest possible place is
+ * also its latest one. The contents between two found ones are then searched between these two.
  */
-function locate(text: string, contents: readonly Content[], from = 0, to = text.length): LocatedContent[] {
-  const earliest = earliestPlaces(text, contents, from, to);
-  const latest = latestPlaces(text, contents, from, to);
+function locate(text: string, part: TextRange, contents: readonly Content[]): LocatedContent[] {
+  const searched = text.slice(part.start, part.end);
+  const earliest = earliestPlaces(searched, contents);
+  const latest = latestPlaces(searched, contents);
   const located: LocatedContent[] = [];
   let unknown: Content[] = [];
   const locateUnknown = (end: number) => {
     // If nothing was found between two places, searching there again would find nothing either.
     const isSmaller = unknown.length > 0 && unknown.length < contents.length;
-    return isSmaller ? locate(text, unknown, located.at(-1)?.end ?? from, end) : [];
+    return isSmaller ? locate(text, { start: located.at(-1)?.end ?? part.start, end }, unknown) : [];
   };
   for (const [index, content] of contents.entries()) {
     const place = earliest[index];
     if (place !== undefined && place.start === latest[index]?.start) {
-      located.push(...locateUnknown(place.start), { ...content, ...place });
+      const [start, end] = [part.start + place.start, part.start + place.end];
+      located.push(...locateUnknown(start), { ...content, start, end });
       unknown = [];
     } else {
       unknown.push(content);
     }
   }
-  located.push(...locateUnknown(to));
+  located.push(...locateUnknown(part.end));
   return located;
 }
 
 /** The first place of each content after those in front of it. */
-function earliestPlaces(
-  text: string,
-  contents: readonly Content[],
-  from: number,
-  to: number,
-): (TextRange | undefined)[] {
-  let at = from;
+function earliestPlaces(text: string, contents: readonly Content[]): (TextRange | undefined)[] {
+  let at = 0;
   return contents.map((content) => {
     for (const form of formsOf(content)) {
       const start = text.indexOf(form, at);
-      if (start !== -1 && start + form.length <= to) {
+      if (start !== -1) {
         at = start + form.length;
         return { start, end: at };
       }
@@ -117,12 +108,12 @@ function earliestPlaces(
 }
 
 /** The last place of each content in front of those after it. */
-function latestPlaces(text: string, contents: readonly Content[], from: number, to: number): (TextRange | undefined)[] {
-  let at = to;
+function latestPlaces(text: string, contents: readonly Content[]): (TextRange | undefined)[] {
+  let at = text.length;
   const place = (content: Content): TextRange | undefined => {
     for (const form of formsOf(content)) {
       const start = form.length > at ? -1 : text.lastIndexOf(form, at - form.length);
-      if (start >= from) {
+      if (start !== -1) {
         at = start;
         return { start, end: start + form.length };
       }

@@ -2,7 +2,7 @@
 // every reply.
 import type { Model } from '../native/model.js';
 import type { ContentOwner } from './content-marks.js';
-import { findContents, type LocatedContent, type TextRange } from './content-search.js';
+import { findMessages, findSource, type LocatedContent, type TextRange } from './content-search.js';
 import type { ChatMessage } from './messages.js';
 import type { TemplateSource, TokenizedPrompt } from './renderer.js';
 
@@ -27,26 +27,40 @@ export function ownerOfToken(
   if (opening !== '' && range.start >= text.length - opening.length) {
     return 'opening';
   }
-  return ownerAt(text, findContents(text, source, messages), range, source.tools?.length ?? 0);
+  const ofMessages = findMessages(text, messages);
+  const next = indexAfter(ofMessages, range);
+  const before = ofMessages[next - 1];
+  if (before !== undefined && range.start < before.end) {
+    return before.owner;
+  }
+  const gap = { start: before?.end ?? 0, end: ofMessages[next]?.start ?? text.length };
+  const ofSource = findSource(text, gap, source);
+  const contents = [...ofMessages.slice(0, next), ...ofSource, ...ofMessages.slice(next)];
+  return ownerInGap(text, contents, range, source.tools?.length ?? 0);
 }
 
-function ownerAt(
+/** The index of the first content after a token. */
+function indexAfter(contents: readonly LocatedContent[], { end }: TextRange): number {
+  const index = contents.findIndex(({ start }) => start >= end);
+  return index === -1 ? contents.length : index;
+}
+
+/** The owner of a token between two messages, or of the system prompt or a tool between them. */
+function ownerInGap(
   text: string,
-  located: readonly LocatedContent[],
-  { start, end }: TextRange,
+  contents: readonly LocatedContent[],
+  range: TextRange,
   tools: number,
 ): ContentOwner | undefined {
-  const found = located.findIndex((content) => content.start >= end);
-  const next = found === -1 ? located.length : found;
-  const [before, after] = [located[next - 1], located[next]];
-  if (before !== undefined && (start < before.end || isSame(before.owner, after?.owner))) {
+  const next = indexAfter(contents, range);
+  const [before, after] = [contents[next - 1], contents[next]];
+  if (before !== undefined && (range.start < before.end || isSame(before.owner, after?.owner))) {
     return before.owner;
   }
   const lastOf = (part: ContentOwner['part']) =>
-    located.slice(0, next).findLast(({ owner }) => owner.part === part)?.owner.index ?? -1;
+    contents.slice(0, next).findLast(({ owner }) => owner.part === part)?.owner.index ?? -1;
   const isAfterMessage = lastOf('message') >= 0;
-  const gap = text.slice(before?.end ?? 0, after?.start);
-  if (before !== undefined && start < before.end + endIn(gap, before.owner)) {
+  if (before !== undefined && range.start < before.end + endIn(text.slice(before.end, after?.start), before.owner)) {
     // Some chat templates write the system prompt into the turn of the last user, without markup in front of the text.
     return before.owner.part === 'system' && isAfterMessage ? undefined : before.owner;
   }

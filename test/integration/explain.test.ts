@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type AgentServer, type ChatMessage, type ChatRequest, tool } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { EXACT, startAgent } from '../helpers/agents.js';
+import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { ALWAYS, ask, LONG } from '../helpers/conversations.js';
 import { iterate, outcomeOf } from '../helpers/turns.js';
 
 const FIRST = 'My chain broke on the way to work. What should I do about it now?';
@@ -13,6 +14,11 @@ const user = (content: string): ChatMessage => ({ role: 'user', content });
 const assistant = (content: string): ChatMessage => ({ role: 'assistant', content });
 const find = (name: string) =>
   tool({ name, description: `Finds a ${name}.`, inputSchema: { type: 'object', properties: { city: {} } } });
+
+async function restarted(agent: AgentServer, settings: AgentSettings): Promise<AgentServer> {
+  await agent.close();
+  return startAgent(settings);
+}
 
 /** What `explain` must not change: the counts of the agent, and the states and sequences that it holds. */
 function countsOf(agent: AgentServer) {
@@ -47,14 +53,29 @@ describe.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)('with
     await explainAndRun(agent, { messages: [...history, user(SECOND)] });
     await explainAndRun(agent, { messages: [user('A new system prompt.')], tools: [find('chain')] });
   });
+
+  it('an explanation finds a conversation on disk after a restart', async () => {
+    const settings = { name, ...EXACT, cacheDir: await temporaryDirectory(), conversations: ALWAYS };
+    const messages: ChatMessage[] = [];
+    const first = await startAgent(settings);
+    await ask(first, messages, LONG);
+    await first.close();
+    const second = await startAgent(settings);
+    const { explained } = await explainAndRun(second, { messages: [...messages, user(SECOND)] });
+    expect(explained.source).toBe('disk');
+    const { explained: changed } = await explainAndRun(await restarted(second, settings), {
+      messages: [user(LONG), assistant('It is worn.'), user(SECOND)],
+    });
+    expect(changed.difference?.index).toBeGreaterThanOrEqual(changed.cachedTokens);
+  });
 });
 
 describe('an explanation', () => {
   it('has the text on both sides of the difference, but no text of another tenant', async () => {
     const agent = await startAgent();
-    const ask = (content: string) => ({ messages: [user(content)], maxTokens: 4 });
-    await agent.chat({ ...ask('The code of the alarm is swordfish and no other word.'), tenant: 'a' }).result;
-    const other = ask('The code of the alarm is unknown to me.');
+    const request = (content: string) => ({ messages: [user(content)], maxTokens: 4 });
+    await agent.chat({ ...request('The code of the alarm is swordfish and no other word.'), tenant: 'a' }).result;
+    const other = request('The code of the alarm is unknown to me.');
     const { difference } = await agent.explain({ ...other, tenant: 'a' });
     expect(difference).toMatchObject({
       message: 0,
