@@ -1,10 +1,12 @@
 // The HTTP handler: lets clients in, finds the endpoint, and turns errors into responses of the dialect.
-import { Hono } from 'hono';
+import { type Context, Hono } from 'hono';
 import { cors } from 'hono/cors';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { ChatModel } from '../chat/chat-model.js';
 import { forgivingLogger } from '../logger.js';
 import { parseOptions } from '../parse-options.js';
+import { anthropicError } from './anthropic/error.js';
+import { countMessageTokens, readMessages } from './anthropic/messages.js';
 import { AccessControl, type Client } from './http/access.js';
 import { Admission } from './http/admission.js';
 import { answer } from './http/answer.js';
@@ -39,11 +41,17 @@ export interface RequestVariables {
 /** The app of a handler. */
 export type App = Hono<{ Variables: RequestVariables }>;
 
+/** What an endpoint knows about a request besides its body. */
+export interface RequestDetails {
+  model: ChatModel;
+  headers: Headers;
+  client: Client;
+  /** Aborts when the client leaves. */
+  signal: AbortSignal;
+}
+
 /** Reads the body of a request for a reply. */
-export type ReadReplyRequest = (
-  body: unknown,
-  details: { model: ChatModel; headers: Headers; client: Client },
-) => ReplyRequest;
+export type ReadReplyRequest = (body: unknown, details: RequestDetails) => ReplyRequest;
 
 /**
  * Creates a handler that serves a model to clients of other APIs.
@@ -65,7 +73,10 @@ export function createHandler(model: ChatModel, options: HandlerOptions = {}): H
     context.set('client', access.admit(context.req.raw));
     await next();
   });
-  addOpenAi(app, services);
+  app.post('/v1/chat/completions', replyEndpoint(services, readChatCompletion));
+  app.post('/v1/messages', replyEndpoint(services, readMessages));
+  app.post('/v1/messages/count_tokens', jsonEndpoint(services, countMessageTokens));
+  app.get('/v1/models', (context) => context.json(listModels(model)));
   app.notFound(() => {
     throw new HttpError(404, 'not_found', 'This server has no such endpoint');
   });
@@ -84,19 +95,14 @@ export function createHandler(model: ChatModel, options: HandlerOptions = {}): H
   return Object.assign(handle, { needsKey: apiKeys !== undefined });
 }
 
-function addOpenAi(app: App, services: Services): void {
-  app.post('/v1/chat/completions', replyEndpoint(services, readChatCompletion));
-  app.get('/v1/models', (context) => context.json(listModels(services.model)));
-}
-
 /** The endpoint that answers requests for a reply in one dialect. */
 export function replyEndpoint({ model, options, admission }: Services, read: ReadReplyRequest) {
-  return async (context: Parameters<typeof answer>[0]): Promise<Response> => {
+  return async (context: Context): Promise<Response> => {
     const { raw } = context.req;
     const leave = admission.enter();
     try {
       const body = await readJson(raw, options.maxBodyBytes);
-      const request = read(body, { model, headers: raw.headers, client: context.get('client') });
+      const request = read(body, detailsOf(context, model));
       const onStreamError = ({ status, message }: HttpError) => {
         if (status >= 500) options.logger?.('error', `${context.req.path}: ${message}`);
       };
@@ -108,7 +114,23 @@ export function replyEndpoint({ model, options, admission }: Services, read: Rea
   };
 }
 
+/** The endpoint that answers a JSON body with another one, without a place among the requests in progress. */
+function jsonEndpoint(
+  { model, options }: Services,
+  answerJson: (body: unknown, details: RequestDetails) => Promise<object>,
+) {
+  return async (context: Context): Promise<Response> => {
+    const body = await readJson(context.req.raw, options.maxBodyBytes);
+    return context.json(await answerJson(body, detailsOf(context, model)));
+  };
+}
+
+function detailsOf(context: Context, model: ChatModel): RequestDetails {
+  const { headers, signal } = context.req.raw;
+  return { model, headers, signal, client: context.get('client') };
+}
+
 /** The form of errors on a path. */
-function errorBodyOf(_path: string): ErrorBody {
-  return openAiError;
+function errorBodyOf(path: string): ErrorBody {
+  return path.startsWith('/v1/messages') ? anthropicError : openAiError;
 }

@@ -63,7 +63,9 @@ export class AccessControl {
     const digest = digestOf(sentKey(headers));
     const known = this.#keys.filter((each) => timingSafeEqual(each.digest, digest)); // compares with all keys
     if (known[0] === undefined) {
-      throw new HttpError(401, 'invalid_api_key', 'Expected a valid API key', { 'www-authenticate': 'Bearer' });
+      throw new HttpError(401, 'invalid_api_key', 'Expected a valid API key', {
+        headers: { 'www-authenticate': 'Bearer' },
+      });
     }
     return known[0].client;
   }

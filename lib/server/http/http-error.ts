@@ -7,12 +7,20 @@ export class HttpError extends Error {
   readonly code: string;
   /** More headers of the response. */
   readonly headers: Readonly<Record<string, string>>;
+  /** The length of a prompt that does not fit into the context, and the maximum length, in tokens. */
+  readonly prompt: { tokens: number; maxTokens: number } | undefined;
 
-  constructor(status: number, code: string, message: string, headers: Readonly<Record<string, string>> = {}) {
+  constructor(
+    status: number,
+    code: string,
+    message: string,
+    { headers = {}, prompt }: Partial<Pick<HttpError, 'headers' | 'prompt'>> = {},
+  ) {
     super(message);
     this.status = status;
     this.code = code;
     this.headers = headers;
+    this.prompt = prompt;
   }
 }
 
@@ -39,13 +47,8 @@ const CAUSED_BY_REQUEST: ReadonlySet<ErrorCode> = new Set([
 /** Says too many requests are in progress. Codex gives up without `Retry-After`, and Claude Code after status 503. */
 export function busy(): HttpError {
   return new HttpError(429, 'rate_limit_exceeded', 'The server is busy: too many requests wait. Try again soon.', {
-    'retry-after': RETRY_AFTER,
+    headers: { 'retry-after': RETRY_AFTER },
   });
-}
-
-/** Whether a prompt does not fit into the context. Clients then shorten the conversation. */
-export function isPromptTooLong(error: unknown): error is HeadstartError & { tokens: number; maxTokens: number } {
-  return HeadstartError.isInstance(error, 'CONTEXT_FULL') && error.tokens !== undefined;
 }
 
 /** Finds the status, code and message of an error. */
@@ -56,9 +59,9 @@ export function httpErrorOf(error: unknown): HttpError {
   if (!HeadstartError.isInstance(error)) {
     return new HttpError(500, 'internal_error', 'The server failed to answer the request');
   }
-  const { code, message } = error;
-  if (isPromptTooLong(error)) {
-    return new HttpError(400, 'context_length_exceeded', message);
+  const { code, message, tokens, maxTokens } = error;
+  if (code === 'CONTEXT_FULL' && tokens !== undefined && maxTokens !== undefined) {
+    return new HttpError(400, 'context_length_exceeded', message, { prompt: { tokens, maxTokens } });
   }
   if (CAUSED_BY_REQUEST.has(code)) {
     return new HttpError(400, code.toLowerCase(), message);

@@ -4,6 +4,7 @@ import type { ChatRequest } from '../../chat/chat.js';
 import type { RequestMessage } from '../../chat/message-input.js';
 import type { SamplingOptions } from '../../sampling-options.js';
 import type { Tool, ToolChoice } from '../../tools/tool.js';
+import { checkedBody } from '../http/checked-body.js';
 import { HttpError } from '../http/http-error.js';
 
 const jsonObject = z.looseObject({});
@@ -54,22 +55,6 @@ export type ChatCompletionBody = z.output<typeof BODY>;
 /** @throws HttpError 400. */
 export function readChatBody(body: unknown): ChatCompletionBody {
   return checkedBody(BODY, body);
-}
-
-/**
- * Checks a body. Unknown fields are dropped: clients send fields of newer versions, and give up features one by one if
- * a server refuses them.
- *
- * @throws HttpError 400.
- */
-export function checkedBody<S extends z.ZodType>(schema: S, body: unknown): z.output<S> {
-  const { success, data, error } = schema.safeParse(body);
-  if (!success) {
-    const [issue] = error.issues;
-    const place = issue?.path.join('.') ?? '';
-    throw new HttpError(400, 'invalid_request', `${place === '' ? 'The body' : `\`${place}\``}: ${issue?.message}`);
-  }
-  return data;
 }
 
 /** The request that a body asks for. */

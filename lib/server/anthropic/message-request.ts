@@ -1,0 +1,213 @@
+// Reads the bodies of Anthropic's messages: https://docs.anthropic.com/en/api/messages
+import { z } from 'zod';
+import type { CacheHint } from '../../chat/cache-hints.js';
+import type { ChatRequest } from '../../chat/chat.js';
+import type { ContentPart, RequestMessage } from '../../chat/message-input.js';
+import type { SamplingOptions } from '../../sampling-options.js';
+import type { Tool, ToolChoice } from '../../tools/tool.js';
+import { checkedBody } from '../http/checked-body.js';
+
+const block = z.looseObject({ type: z.string(), cache_control: z.looseObject({}).nullish() });
+const content = z.union([z.string(), z.array(block)]);
+
+const TOOL = z.looseObject({
+  name: z.string(),
+  type: z.string().nullish(),
+  description: z.string().nullish(),
+  input_schema: z.looseObject({}).nullish(),
+  defer_loading: z.boolean().nullish(),
+  cache_control: z.looseObject({}).nullish(),
+});
+
+const BODY = z.object({
+  messages: z.array(z.looseObject({ role: z.string(), content: content.nullish() })).min(1),
+  system: content.nullish(),
+  stream: z.boolean().nullish(),
+  tools: z.array(z.looseObject({ name: z.string().nullish() })).nullish(),
+  tool_choice: z
+    .looseObject({ type: z.string(), name: z.string().nullish(), disable_parallel_tool_use: z.boolean().nullish() })
+    .nullish(),
+  max_tokens: z.int().nullish(),
+  stop_sequences: z.array(z.string()).nullish(),
+  temperature: z.number().nullish(),
+  top_p: z.number().nullish(),
+  top_k: z.int().nullish(),
+  thinking: z.looseObject({ type: z.string() }).nullish(),
+  output_config: z
+    .looseObject({ format: z.looseObject({ type: z.string(), schema: z.looseObject({}).nullish() }).nullish() })
+    .nullish(),
+  metadata: z.looseObject({ user_id: z.string().nullish() }).nullish(),
+});
+
+export type MessageBody = z.output<typeof BODY>;
+type Block = z.output<typeof block>;
+type Content = string | readonly Block[] | null | undefined;
+
+/** @throws HttpError 400. */
+export function readMessageBody(body: unknown): MessageBody {
+  return checkedBody(BODY, body);
+}
+
+/** The request that a body asks for. */
+export function messageRequestOf(body: MessageBody): ChatRequest {
+  const { max_tokens: maxTokens, stop_sequences: stop, output_config: output, thinking, tool_choice: choice } = body;
+  const tools = toolsOf(body);
+  const system = systemOf(body.system);
+  const { messages, hinted } = new MessageReader().read(system, body.messages);
+  const schema = output?.format?.type === 'json_schema' ? output.format.schema : undefined;
+  const isFree = schema === null || schema === undefined;
+  return {
+    messages,
+    tools: tools.map(({ tool }) => tool),
+    ...(isFree && tools.length > 0 && { toolChoice: toolChoiceOf(choice) }),
+    ...(choice?.disable_parallel_tool_use && { parallelToolCalls: false }),
+    ...(!isFree && { responseFormat: { type: 'json' as const, schema } }),
+    ...(stop && stop.length > 0 && { stop }),
+    ...(maxTokens && maxTokens > 0 && { maxTokens }),
+    cacheHints: hintsOf(body, tools, hinted),
+    sampling: samplingOf(body),
+    reasoning: thinking !== null && thinking !== undefined && thinking.type !== 'disabled',
+  };
+}
+
+/** Anthropic's API accepts four places. A request with more is not refused: the last eight count. */
+const MAX_HINTS = 8;
+
+function hintsOf(body: MessageBody, tools: readonly ReadTool[], messages: readonly number[]): CacheHint[] {
+  const hints: CacheHint[] = tools.flatMap(({ isHinted }, tool) => (isHinted ? [{ tool }] : []));
+  if (isHinted(body.system)) {
+    hints.push({ system: true });
+  }
+  return [...hints, ...messages.map((message) => ({ message }))].slice(-MAX_HINTS);
+}
+
+function isHinted(content: Content): boolean {
+  return Array.isArray(content) && content.some((each: Block) => Boolean(each.cache_control));
+}
+
+interface ReadTool {
+  tool: Tool;
+  isHinted: boolean;
+}
+
+/** The tools that the client runs. Tools that Anthropic's servers would run are left out. */
+function toolsOf({ tools }: MessageBody): ReadTool[] {
+  return (tools ?? []).flatMap((input) => {
+    const { success, data } = TOOL.safeParse(input);
+    if (!success || (data.type && data.type !== 'custom')) {
+      return [];
+    }
+    const { name, description, input_schema: inputSchema, defer_loading: deferred } = data;
+    const tool = {
+      name,
+      ...(description && { description }),
+      ...(inputSchema && { inputSchema }),
+      ...(deferred && { deferred }),
+    };
+    return [{ tool, isHinted: Boolean(data.cache_control) }];
+  });
+}
+
+function toolChoiceOf(choice: MessageBody['tool_choice']): ToolChoice {
+  switch (choice?.type) {
+    case 'any':
+      return 'required';
+    case 'none':
+      return 'none';
+    case 'tool':
+      return choice.name ? { name: choice.name } : 'required';
+    default:
+      return 'auto';
+  }
+}
+
+function samplingOf({ temperature, top_p: topP, top_k: topK }: MessageBody): SamplingOptions {
+  return {
+    ...(typeof temperature === 'number' && { temperature }),
+    ...(typeof topP === 'number' && { topP }),
+    ...(typeof topK === 'number' && { topK }),
+  };
+}
+
+function systemOf(system: Content): string {
+  const blocks = typeof system === 'string' ? [{ type: 'text', text: system }] : (system ?? []);
+  return blocks
+    .map(textOf)
+    .filter((text) => text !== '')
+    .join('\n\n');
+}
+
+function textOf(block: { type: string; text?: unknown }): string {
+  return block.type === 'text' && typeof block.text === 'string' ? block.text : '';
+}
+
+/** Converts messages. A message of the user with tool results becomes several messages. */
+class MessageReader {
+  readonly #messages: RequestMessage[] = [];
+  readonly #hinted: number[] = [];
+
+  /** @returns the messages, and the indices of those with cache hints */
+  read(system: string, input: MessageBody['messages']): { messages: RequestMessage[]; hinted: number[] } {
+    if (system !== '') {
+      this.#messages.push({ role: 'system', content: system });
+    }
+    for (const { role, content } of input) {
+      const blocks = typeof content === 'string' ? [{ type: 'text', text: content }] : (content ?? []);
+      if (role === 'assistant') {
+        this.#addReply(blocks);
+      } else {
+        this.#addMessage(role === 'system' || role === 'developer' ? role : 'user', blocks);
+      }
+      if (isHinted(content)) {
+        this.#hinted.push(this.#messages.length - 1);
+      }
+    }
+    return { messages: this.#messages, hinted: this.#hinted };
+  }
+
+  #addReply(blocks: readonly Block[]): void {
+    const reasoning = blocks.map((each) => (each.type === 'thinking' ? String(each.thinking ?? '') : '')).join('');
+    const toolCalls = blocks
+      .filter(({ type }) => type === 'tool_use')
+      .map(({ id, name, input }) => ({ toolCallId: id, toolName: name, input: input ?? {} }));
+    this.#messages.push({
+      role: 'assistant',
+      content: blocks.map(textOf).join(''),
+      ...(reasoning !== '' && { reasoning }),
+      ...(toolCalls.length > 0 && { toolCalls }),
+    });
+  }
+
+  #addMessage(role: 'user' | 'system' | 'developer', blocks: readonly Block[]): void {
+    let parts: ContentPart[] = [];
+    const flush = () => {
+      if (parts.length > 0) {
+        this.#messages.push({ role, content: parts });
+        parts = [];
+      }
+    };
+    for (const each of blocks) {
+      if (each.type === 'tool_result') {
+        flush();
+        this.#messages.push({ role: 'tool', tool_call_id: each.tool_use_id, content: resultOf(each.content) });
+      } else {
+        parts.push(partOf(each));
+      }
+    }
+    if (parts.length > 0 || blocks.length === 0) {
+      this.#messages.push({ role, content: parts });
+    }
+  }
+}
+
+function resultOf(content: unknown): string | ContentPart[] {
+  if (Array.isArray(content)) {
+    return content.filter((each) => typeof each === 'object' && each !== null).map(partOf);
+  }
+  return typeof content === 'string' ? content : '';
+}
+
+function partOf(block: Block): ContentPart {
+  const { cache_control: _, ...part } = block;
+  return part.type === 'tool_reference' ? { type: 'tool-reference', toolName: part.tool_name } : part;
+}

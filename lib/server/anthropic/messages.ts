@@ -1,0 +1,185 @@
+// Anthropic's messages: https://docs.anthropic.com/en/api/messages
+import { randomUUID } from 'node:crypto';
+import type { ChatRequest } from '../../chat/chat.js';
+import type { ChatModel } from '../../chat/chat-model.js';
+import type { FinishPart, Reply, StreamPart } from '../../generate/stream-parts.js';
+import type { ToolCall } from '../../prompt/messages.js';
+import type { Usage } from '../../usage.js';
+import type { ReadReplyRequest, RequestDetails } from '../handler.js';
+import type { HttpError } from '../http/http-error.js';
+import { jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
+import { sessionNameOf } from '../http/session-name.js';
+import { anthropicError } from './error.js';
+import { type MessageBody, messageRequestOf, readMessageBody } from './message-request.js';
+
+export const readMessages: ReadReplyRequest = (input, details) => {
+  const body = readMessageBody(input);
+  const request = requestOf(body, details);
+  const message = new MessageWriter(details.model, body);
+  return {
+    choices: [request],
+    events: body.stream ? new MessageEvents(message) : undefined,
+    body: ([reply]) => message.whole(reply as Reply),
+  };
+};
+
+/**
+ * Counts the tokens of a body's prompt. Needs no sequence, and does not wait for requests in progress.
+ *
+ * @throws HttpError 400, and the errors of `ChatModel.countTokens`.
+ */
+export async function countMessageTokens(input: unknown, details: RequestDetails): Promise<object> {
+  const request = requestOf(readMessageBody(input), details);
+  return { input_tokens: await details.model.countTokens(request, { signal: details.signal }) };
+}
+
+function requestOf(body: MessageBody, { headers, client: { tenant } }: RequestDetails): ChatRequest {
+  const affinity = sessionNameOf(headers);
+  return {
+    ...messageRequestOf(body),
+    ...(tenant !== undefined && { tenant }),
+    ...(affinity !== undefined && { affinity }),
+  };
+}
+
+type End = Pick<FinishPart, 'finishReason' | 'detail' | 'usage' | 'cache'>;
+
+/** Writes one message. */
+class MessageWriter {
+  readonly #fields: { id: string; type: 'message'; role: 'assistant'; model: string };
+  readonly #stops: readonly string[];
+  /** Whether the request names places for cache entries. Its prefilled tokens then count as written to the cache. */
+  readonly #isHinted: boolean;
+
+  constructor({ id: model }: ChatModel, body: MessageBody) {
+    this.#fields = { id: `msg_${randomUUID().replaceAll('-', '')}`, type: 'message', role: 'assistant', model };
+    this.#stops = body.stop_sequences ?? [];
+    this.#isHinted = JSON.stringify([body.system, body.tools, body.messages]).includes('"cache_control":{');
+  }
+
+  whole(reply: Reply): object {
+    const { text, reasoning, toolCalls, cache } = reply;
+    return {
+      ...this.#fields,
+      content: [
+        ...(reasoning === '' ? [] : [{ type: 'thinking', thinking: reasoning, signature: '' }]),
+        ...(text === '' && toolCalls.length > 0 ? [] : [{ type: 'text', text }]),
+        ...toolCalls.map(callBlock),
+      ],
+      ...this.stop(reply),
+      usage: this.usage(reply.usage),
+      headstart: { cache },
+    };
+  }
+
+  /** The message before its first block. */
+  begin(promptTokens: number): object {
+    const nothing = { cache_creation_input_tokens: 0, cache_read_input_tokens: 0, output_tokens: 0 };
+    const usage = { input_tokens: promptTokens, ...nothing };
+    return { ...this.#fields, content: [], stop_reason: null, stop_sequence: null, usage };
+  }
+
+  stop({ finishReason, detail }: Pick<End, 'finishReason' | 'detail'>): object {
+    const isStopString = detail === 'stop-string';
+    const [only, second] = this.#stops;
+    return {
+      stop_reason: isStopString ? 'stop_sequence' : STOP_REASONS[finishReason],
+      stop_sequence: isStopString && second === undefined ? (only ?? null) : null,
+    };
+  }
+
+  usage({ inputTokens, cachedInputTokens, outputTokens }: Usage): object {
+    const prefilled = inputTokens - cachedInputTokens;
+    return {
+      input_tokens: this.#isHinted ? 0 : prefilled,
+      cache_creation_input_tokens: this.#isHinted ? prefilled : 0,
+      cache_read_input_tokens: cachedInputTokens,
+      output_tokens: outputTokens,
+    };
+  }
+}
+
+const STOP_REASONS = { stop: 'end_turn', length: 'max_tokens', 'tool-calls': 'tool_use', aborted: 'end_turn' } as const;
+
+function callBlock({ toolCallId: id, toolName: name, input }: ToolCall): object {
+  return { type: 'tool_use', id, name, input: typeof input === 'string' ? { input } : input };
+}
+
+/** Writes the events of a streamed message. A message is a list of blocks, and only the last block is open. */
+class MessageEvents implements ReplyEvents {
+  readonly #message: MessageWriter;
+  #blocks = 0;
+  /** The open block: its type, or the id of its call. */
+  #open: string | undefined;
+  #finish: FinishPart | undefined;
+
+  constructor(message: MessageWriter) {
+    this.#message = message;
+  }
+
+  begin(promptTokens: number): ServerEvent[] {
+    return [event({ type: 'message_start', message: this.#message.begin(promptTokens) }), ...this.keepAlive()];
+  }
+
+  keepAlive(): ServerEvent[] {
+    return [event({ type: 'ping' })];
+  }
+
+  part(part: StreamPart): ServerEvent[] {
+    switch (part.type) {
+      case 'text-delta':
+        return this.#delta('text', { type: 'text', text: '' }, { type: 'text_delta', text: part.text });
+      case 'reasoning-delta': {
+        const block = { type: 'thinking', thinking: '', signature: '' };
+        return this.#delta('thinking', block, { type: 'thinking_delta', thinking: part.text });
+      }
+      case 'tool-input-start':
+        return this.#begin(part.toolCallId, { type: 'tool_use', id: part.toolCallId, name: part.toolName, input: {} });
+      case 'tool-input-delta':
+        return [this.#blockDelta({ type: 'input_json_delta', partial_json: part.delta })];
+      case 'finish':
+        this.#finish = part;
+        return [];
+      default:
+        return [];
+    }
+  }
+
+  end(): ServerEvent[] {
+    const finish = this.#finish as FinishPart;
+    const delta = this.#message.stop(finish);
+    const usage = this.#message.usage(finish.usage);
+    const last = { type: 'message_delta', delta, usage, headstart: { cache: finish.cache } };
+    return [...this.#close(), event(last), event({ type: 'message_stop' })];
+  }
+
+  fail(error: HttpError): ServerEvent[] {
+    return [jsonEvent(anthropicError(error), 'error')];
+  }
+
+  #delta(name: string, block: object, delta: object): ServerEvent[] {
+    return [...(this.#open === name ? [] : this.#begin(name, block)), this.#blockDelta(delta)];
+  }
+
+  #begin(name: string, block: object): ServerEvent[] {
+    const closing = this.#close();
+    this.#open = name;
+    return [...closing, event({ type: 'content_block_start', index: this.#blocks, content_block: block })];
+  }
+
+  #blockDelta(delta: object): ServerEvent {
+    return event({ type: 'content_block_delta', index: this.#blocks, delta });
+  }
+
+  #close(): ServerEvent[] {
+    if (this.#open === undefined) {
+      return [];
+    }
+    this.#open = undefined;
+    return [event({ type: 'content_block_stop', index: this.#blocks++ })];
+  }
+}
+
+function event(data: { type: string; [field: string]: unknown }): ServerEvent {
+  return jsonEvent(data, data.type);
+}
