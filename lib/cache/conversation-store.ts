@@ -141,15 +141,20 @@ export class ConversationStore {
   /** Whether a state of this size is worth a file, and allowed within the budgets. */
   admits(bytes: number, { prefillMs, isOneOff }: Pick<UnsavedConversation, 'prefillMs' | 'isOneOff'>): boolean {
     const writeMs = bytes * (this.#writeMs.value ?? ASSUMED_WRITE_MS);
-    const isFaster = prefillMs > this.options.minSpeedup * (writeMs + this.readMs(bytes));
+    const isFaster = prefillMs > this.options.minSpeedup * (writeMs + this.#expectedReadMs(bytes));
     return isFaster && this.#maxBytes > 0 && bytes <= this.#maxBytes && bytes <= this.#allowedBytes(isOneOff);
   }
 
-  /** Expected time to read and restore a file of this size, ms. */
-  readMs(bytes: number): number {
+  /** A read of a file of this size must save more than this time, ms. */
+  minimumGainMs(bytes: number): number {
+    return Math.min(1, this.options.minSpeedup) * this.#expectedReadMs(bytes);
+  }
+
+  #expectedReadMs(bytes: number): number {
     return bytes * (this.#readMs.value ?? ASSUMED_READ_MS);
   }
 
+  /** Records how long a read and its restore took. */
   noteRead(bytes: number, ms: number): void {
     this.#readMs.add(ms / bytes);
   }

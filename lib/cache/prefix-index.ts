@@ -180,12 +180,12 @@ export class PrefixIndex {
     const { prefillMsPerToken } = this.#parts.engine;
     const candidates = await candidatesOn(store.disk, query, available + MIN_SHARED_TOKENS);
     const longest = longestOf(candidates);
-    const savedMs = ((longest?.shared ?? 0) - available) * prefillMsPerToken;
-    const isWorthwhile =
-      longest !== undefined &&
-      longest.shared >= available + MIN_SHARED_TOKENS &&
-      (prefillMsPerToken === 0 || savedMs > store.readMs(longest.entry.bytes));
-    return isWorthwhile ? longest : undefined;
+    if (longest === undefined || longest.shared < available + MIN_SHARED_TOKENS) {
+      return undefined;
+    }
+    const savedMs = (longest.shared - available) * prefillMsPerToken;
+    const isFaster = prefillMsPerToken === 0 || savedMs > store.minimumGainMs(longest.entry.bytes);
+    return isFaster ? longest : undefined;
   }
 
   /**
