@@ -44,7 +44,7 @@ export type { EngineContext } from './engine/engine-context.js';
 export { sameBits } from './engine/reproducible/self-test.js';
 export { RwLock } from './engine/rw-lock.js';
 export { Sequence } from './engine/sequence.js';
-export type { SequenceOptions } from './engine/sequence-contents.js';
+export { type SequenceOptions, withCheckpoint } from './engine/sequence-contents.js';
 export { SequencePool } from './engine/sequence-pool.js';
 export { StateSizes } from './engine/state-sizes.js';
 export { type StateKind, StateStore, type StoredState } from './engine/state-store.js';

@@ -177,7 +177,7 @@ export class ConversationSaver implements EngineSaver {
     const conversation = { keyring, tokens, promptTokens, prefillMs, isOneOff, ...owner, replies: [] };
     const isWanted =
       length > templateLength &&
-      store.admits(engine.states.expectedBytes(length) ?? 0, conversation) &&
+      store.admits(engine.states.captures.expectedBytes(length) ?? 0, conversation) &&
       !this.#isContinued(sequence, sequence.tokens, promptTokens) &&
       store.hasGrown(conversation);
     if (!isWanted) {

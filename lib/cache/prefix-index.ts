@@ -189,23 +189,24 @@ export class PrefixIndex {
   }
 
   /**
-   * The idle sequence that shares the longest prefix with a prompt. Undefined if no sequence shares at least
-   * {@link MIN_SHARED_TOKENS} more tokens than `baseline`.
+   * The idle sequence that can keep the longest prefix of a prompt, and the number of tokens that both share. Undefined
+   * if no sequence can keep at least {@link MIN_SHARED_TOKENS} more tokens than `baseline`.
    */
-  longestIdle(query: PrefixQuery, baseline: number): Sequence | undefined {
+  longestIdle(query: PrefixQuery, baseline: number): { sequence: Sequence; common: number } | undefined {
     const { group, tokens, ownOnly = false } = query;
-    let longest: { sequence: Sequence; affinity: string | undefined; shared: number } | undefined;
+    let longest: { sequence: Sequence; affinity: string | undefined; shared: number; common: number } | undefined;
     for (const sequence of ownOnly ? [] : this.#parts.engine.sessions.leased) {
       if (!sequence.busy && sequence.group === group) {
         const { affinity } = sequence;
         const minimum = Math.max(baseline + MIN_SHARED_TOKENS, minimumAfter(longest, sequence, query));
-        const shared = sequence.trimmableLength(prefixOfAtLeast(minimum, sequence.tokens, tokens));
+        const common = prefixOfAtLeast(minimum, sequence.tokens, tokens);
+        const shared = sequence.trimmableLength(common);
         if (shared >= minimum) {
-          longest = { sequence, affinity, shared };
+          longest = { sequence, affinity, shared, common };
         }
       }
     }
-    return longest?.sequence;
+    return longest;
   }
 
   /**
@@ -237,7 +238,7 @@ export class PrefixIndex {
     for (const other of ownOnly ? [] : engine.sessions.leased) {
       if (other !== sequence && other.group === group) {
         // Without a shared KV cache, the state is captured and restored.
-        const bytes = isUnified ? 0 : 2 * (engine.states.expectedBytes(other.length) ?? 0);
+        const bytes = isUnified ? 0 : 2 * (engine.states.captures.expectedBytes(other.length) ?? 0);
         yield {
           affinity: other.affinity,
           candidate: { source: 'sequence', sequence: other },

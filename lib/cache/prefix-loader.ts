@@ -78,7 +78,7 @@ export class PrefixLoader {
       await sessions.lease(sequence, signal, inProgress);
       return;
     }
-    const isContinued = continues(tokens, idle.sequence, idle.shared);
+    const isContinued = continues(tokens, idle.sequence, idle.common);
     this.#noteShared(idle.sequence, isContinued);
     states.setCheckpoints(sequence, { ...idle.sequence.checkpoints }); // before the eviction, which may drop them
     sessions.takeOver(idle.sequence, sequence, !isContinued);
@@ -91,16 +91,15 @@ export class PrefixLoader {
    * Finds the idle sequence to take over instead of copying it. Either the request of the idle sequence has ended and
    * the prompt continues it, or the idle sequence would be evicted anyway.
    */
-  #findIdle(tokens: Int32Array): { sequence: Sequence; shared: number } | undefined {
+  #findIdle(tokens: Int32Array): { sequence: Sequence; common: number } | undefined {
     const { cache, engine } = this.#setup;
     const { sessions } = engine;
-    const sequence = cache.index.longestIdle(this.#queryFor(tokens), this.#templateLengthIn(tokens));
-    if (sequence === undefined) {
+    const idle = cache.index.longestIdle(this.#queryFor(tokens), this.#templateLengthIn(tokens));
+    if (idle === undefined) {
       return undefined;
     }
-    const shared = commonPrefixLength(sequence.tokens, tokens);
-    const isEvicted = !sessions.hasFreeId && sequence === sessions.nextEvicted();
-    return isEvicted || continues(tokens, sequence, shared) ? { sequence, shared } : undefined;
+    const isEvicted = !sessions.hasFreeId && idle.sequence === sessions.nextEvicted();
+    return isEvicted || continues(tokens, idle.sequence, idle.common) ? idle : undefined;
   }
 
   /**
@@ -212,7 +211,7 @@ export class PrefixLoader {
     }
     const nearest = copyOf(cache.index.nearest(this.#queryFor(prompt), this.#sequence));
     const idle = this.#findIdle(tokens);
-    const kept = idle === undefined ? 0 : idle.sequence.trimmableLength(idle.shared);
+    const kept = idle === undefined ? 0 : idle.sequence.trimmableLength(idle.common);
     const own = idle?.sequence ?? this.#sequence; // the checkpoints of a sequence that is taken over become the own ones
     const { candidate } = cache.index.longest(this.#queryFor(tokens), own, Math.max(kept, templateLength));
     const limit = this.#limitOf(candidate);

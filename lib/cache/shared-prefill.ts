@@ -157,6 +157,6 @@ export class SharedPrefill {
   get #isCut(): boolean {
     const { engine, useCache } = this.#setup;
     const { canTrim, reproducible, states } = engine;
-    return !canTrim && reproducible === undefined && useCache && states.mayFit(0, this.#sequence.hasAttention);
+    return !canTrim && reproducible === undefined && useCache && states.captures.mayFit(0, this.#sequence.hasAttention);
   }
 }

@@ -2,7 +2,6 @@
 import { combinedSignal } from '../abort.js';
 import type { Engine } from '../engine/engine.js';
 import type { Sequence } from '../engine/sequence.js';
-import { StateSizes } from '../engine/state-sizes.js';
 import type { StateOwner, StateStore } from '../engine/state-store.js';
 import type { StateTransfer } from '../engine/state-transfers.js';
 import { HeadstartError } from '../errors.js';
@@ -37,7 +36,6 @@ const MAX_WAIT_MS = 30_000;
 export class StateCopier {
   readonly #parts: StateCopierParts;
   readonly #maxWaitMs: number;
-  readonly #sizes = new StateSizes();
 
   constructor(parts: StateCopierParts, maxWaitMs = MAX_WAIT_MS) {
     this.#parts = parts;
@@ -55,19 +53,18 @@ export class StateCopier {
     { sequence, signal }: Pick<StartRequest, 'sequence' | 'signal'>,
     owner: StateOwner,
   ): Promise<CopiedState | undefined> {
-    const { logger } = this.#parts;
-    const { length } = sequence;
-    const transfer = await this.#captureTransfer(owner, this.#sizes.expect(length), signal);
+    const { engine, logger } = this.#parts;
+    const transfer = await this.#captureTransfer(owner, sequence.length, signal);
     if (transfer === undefined) {
       logger?.('warn', 'template cache: not captured, another state already exceeds `maxMemoryBytes`');
       return undefined;
     }
     try {
-      const state = await sequence.capture();
-      this.#sizes.note(length, state.byteLength);
-      if (transfer.accept(state)) {
-        return { state, transfer };
+      const captured = await engine.states.captures.capture(transfer, sequence);
+      if (captured !== undefined) {
+        return { state: captured.state, transfer };
       }
+      transfer.end();
       logger?.('warn', 'template cache: not captured, not enough memory: raise `maxMemoryBytes`');
     } catch (error) {
       transfer.end();
@@ -137,14 +134,11 @@ export class StateCopier {
   }
 
   /** @returns undefined after too long a wait, or if another restore may wait for the KV cells of this start */
-  async #captureTransfer(
-    owner: StateOwner,
-    bytes: number | undefined,
-    signal: AbortSignal,
-  ): Promise<StateTransfer | undefined> {
+  async #captureTransfer(owner: StateOwner, tokens: number, signal: AbortSignal): Promise<StateTransfer | undefined> {
+    const { captures } = this.#parts.engine.states;
     const limit = AbortSignal.timeout(this.#maxWaitMs);
     try {
-      return await this.#parts.states.transfers.waitWithCells(owner, bytes, combinedSignal(signal, limit));
+      return await captures.waitWithCells(owner, tokens, combinedSignal(signal, limit));
     } catch (error) {
       if (HeadstartError.isInstance(error, 'ABORTED') && !signal.aborted) {
         return undefined;

@@ -205,7 +205,7 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
    */
   get wantsCheckpoints(): boolean {
     const { canTrim, reproducible, states } = this.#setup.engine;
-    return !canTrim && reproducible === undefined && states.mayFit(0, this.#sequence.hasAttention);
+    return !canTrim && reproducible === undefined && states.captures.mayFit(0, this.#sequence.hasAttention);
   }
 
   /**

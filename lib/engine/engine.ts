@@ -11,7 +11,8 @@ import { Scheduler } from './scheduler.js';
 import { Sequence } from './sequence.js';
 import type { ConversationSaver, SequenceOptions } from './sequence-contents.js';
 import { SequencePool } from './sequence-pool.js';
-import { type CheckpointTotals, type ContentsCopy, type IsForgotten, SequenceStates } from './sequence-states.js';
+import { type CheckpointTotals, type ContentsCopy, SequenceStates } from './sequence-states.js';
+import type { IsForgotten } from './state-captures.js';
 import { StateStore } from './state-store.js';
 import { WindowBudget } from './window-budget.js';
 

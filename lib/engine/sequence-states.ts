@@ -1,5 +1,4 @@
 // Captures the states of sequences into the store: when sequences are evicted, for checkpoints, and for copies.
-import { HeadstartError } from '../errors.js';
 import type { SequenceState } from '../native/state.js';
 import type { PrefillChunk } from './reproducible/prefill-log.js';
 import type { Sequence } from './sequence.js';
@@ -12,7 +11,7 @@ import {
   withCheckpoint,
   withoutPartial,
 } from './sequence-contents.js';
-import { StateSizes } from './state-sizes.js';
+import { type IsForgotten, StateCaptures } from './state-captures.js';
 import type { StateStore, StoredState } from './state-store.js';
 import type { StateTransfer } from './state-transfers.js';
 
@@ -28,9 +27,6 @@ export interface ContentsCopy {
   /** Frees the state, unless {@link SequenceStates.adopt} took it. Idempotent. */
   end(): void;
 }
-
-/** Whether the program wants contents of this owner to be forgotten. */
-export type IsForgotten = (owner: { tenant?: string | undefined; affinity?: string | undefined }) => boolean;
 
 /** The checkpoints that were captured. */
 export interface CheckpointTotals {
@@ -51,24 +47,13 @@ export class SequenceStates {
   readonly store: StateStore;
   /** The checkpoints captured so far. */
   readonly checkpointTotals: CheckpointTotals = { count: 0, bytes: 0, ms: 0 };
-  readonly #sizes = new StateSizes();
-  readonly #partialSizes = new StateSizes();
+  /** Captures states that need not stay in the store. */
+  readonly captures: StateCaptures;
   readonly #owners = new WeakMap<StoredState, Set<Sequence>>();
-  /** The captures in progress. `forget` marks those whose states must not be kept. */
-  readonly #captures = new Set<{ sequence: Sequence; isForgotten: boolean }>();
 
   constructor(store: StateStore) {
     this.store = store;
-  }
-
-  /** Expected size of a whole state of this many tokens in bytes; undefined if earlier states do not suffice. */
-  expectedBytes(tokens: number): number | undefined {
-    return this.#sizes.expect(tokens);
-  }
-
-  /** Whether a state of this many tokens may fit into the store. */
-  mayFit(tokens = 0, partial = false): boolean {
-    return (this.#sizesOf(partial).expect(tokens) ?? 1) <= this.store.maxBytes;
+    this.captures = new StateCaptures(store);
   }
 
   /**
@@ -81,14 +66,14 @@ export class SequenceStates {
    */
   async capture(sequence: Sequence, partial = false): Promise<StoredState | undefined> {
     const { length } = sequence;
-    const transfer = this.mayFit(length, partial)
-      ? this.store.transfers.begin(ownerOf(sequence), this.#sizesOf(partial).expect(length))
+    const transfer = this.captures.mayFit(length, partial)
+      ? this.captures.begin(ownerOf(sequence), length, partial)
       : undefined;
     if (transfer === undefined) {
       return undefined;
     }
     try {
-      const captured = await this.#captureInto(transfer, sequence, partial);
+      const captured = await this.captures.capture(transfer, sequence, partial);
       return captured && this.#put(sequence, captured, captured.state, transfer);
     } finally {
       transfer.end(); // closes the state unless it was stored
@@ -107,13 +92,13 @@ export class SequenceStates {
   async captureCopy(
     sequence: Sequence,
     keeps: boolean,
-    transfer = this.#begin(sequence, sequence.length),
+    transfer = this.captures.begin(ownerOf(sequence), sequence.length),
   ): Promise<(ContentsCopy & { stored: StoredState | undefined }) | undefined> {
     if (transfer === undefined) {
       return undefined;
     }
     try {
-      const captured = await this.#captureInto(transfer, sequence, false);
+      const captured = await this.captures.capture(transfer, sequence);
       if (captured === undefined) {
         transfer.end();
         return undefined;
@@ -130,22 +115,7 @@ export class SequenceStates {
 
   /** Waits until the state of a sequence may be captured: see {@link captureCopy}. */
   waitForCopy(sequence: Sequence, signal?: AbortSignal): Promise<StateTransfer> {
-    return this.store.transfers.wait(ownerOf(sequence), this.#sizes.expect(sequence.length), signal);
-  }
-
-  /** @returns undefined if the state does not fit or must be forgotten */
-  async #captureInto(transfer: StateTransfer, sequence: Sequence, partial: boolean) {
-    const { group, length } = sequence;
-    const tokens = sequence.tokens.slice();
-    const capture = { sequence, isForgotten: false };
-    this.#captures.add(capture);
-    try {
-      const state = await sequence.capture(partial);
-      this.#sizesOf(partial).note(length, state.byteLength);
-      return transfer.accept(state) && !capture.isForgotten ? { tokens, group, state } : undefined;
-    } finally {
-      this.#captures.delete(capture);
-    }
+    return this.captures.wait(ownerOf(sequence), sequence.length, signal);
   }
 
   /** Drops the states in memory that must be forgotten. @returns their number */
@@ -154,9 +124,7 @@ export class SequenceStates {
     for (const stored of states) {
       this.store.drop(stored);
     }
-    for (const capture of this.#captures) {
-      capture.isForgotten ||= isForgotten(capture.sequence);
-    }
+    this.captures.forget(isForgotten);
     return states.length;
   }
 
@@ -219,8 +187,7 @@ export class SequenceStates {
     signal?: AbortSignal,
     begin: <T>(work: () => Promise<T>) => Promise<T> = (work) => work(),
   ): Promise<ContentsCopy | undefined> {
-    const bytes = this.#sizes.expect(sequence.length);
-    const transfer = await this.store.transfers.waitWithCells(ownerOf(sequence), bytes, signal);
+    const transfer = await this.captures.waitWithCells(ownerOf(sequence), sequence.length, signal);
     try {
       const copy = await begin(() => this.#copyInto(sequence, transfer));
       if (copy === undefined) {
@@ -238,14 +205,11 @@ export class SequenceStates {
       return undefined; // it was emptied during the wait
     }
     const contents = { tokens: sequence.tokens.slice(), chunks: sequence.log?.chunks ?? [] };
-    const state = transfer && (await sequence.capture());
-    if (state !== undefined) {
-      this.#sizes.note(contents.tokens.length, state.byteLength);
-    }
-    const isAccepted = state !== undefined && transfer?.accept(state) === true;
-    const accepted = isAccepted ? { state, transfer } : { state: undefined };
+    const captured = transfer && (await this.captures.capture(transfer, sequence));
+    const state = captured?.state;
+    const isUseful = state !== undefined || contents.chunks.length > 0;
     const end = () => transfer?.end();
-    return isAccepted || contents.chunks.length > 0 ? { ...contents, ...accepted, end } : undefined;
+    return isUseful ? { ...contents, state, ...(state !== undefined && { transfer }), end } : undefined;
   }
 
   /**
@@ -271,7 +235,7 @@ export class SequenceStates {
       return state && transfer && this.#put(sequence, contents, state, transfer);
     }
     const shared = state.share();
-    const own = this.#begin(sequence, tokens.length);
+    const own = this.captures.begin(ownerOf(sequence), tokens.length);
     if (own === undefined || !own.accept(shared)) {
       shared.close();
       return undefined;
@@ -309,18 +273,13 @@ export class SequenceStates {
       this.checkpointTotals.count++;
       this.checkpointTotals.bytes += stored.state.byteLength;
       this.checkpointTotals.ms += performance.now() - begin;
-      this.addCheckpoint(sequence, stored, kind);
+      this.setCheckpoints(sequence, withCheckpoint(sequence.checkpoints, stored, kind));
     }
   }
 
   /** Drops the partial checkpoints. A partial checkpoint is of no use for a sequence that has lost its cells. */
   dropPartial(sequence: Sequence): void {
     this.setCheckpoints(sequence, withoutPartial(sequence.checkpoints));
-  }
-
-  /** Adds a checkpoint of a sequence: see {@link withCheckpoint}. */
-  addCheckpoint(sequence: Sequence, stored: StoredState, kind: CheckpointKind): void {
-    this.setCheckpoints(sequence, withCheckpoint(sequence.checkpoints, stored, kind));
   }
 
   /** Drops the checkpoints that cache hints asked for, except those at these lengths. */
@@ -398,14 +357,6 @@ export class SequenceStates {
     }
   }
 
-  #sizesOf(partial: boolean): StateSizes {
-    return partial ? this.#partialSizes : this.#sizes;
-  }
-
-  #begin(sequence: Sequence, length: number): StateTransfer | undefined {
-    return this.store.transfers.begin(ownerOf(sequence), this.#sizes.expect(length));
-  }
-
   #put(
     sequence: Sequence,
     contents: { tokens: Int32Array; group: string },
@@ -446,13 +397,4 @@ export class SequenceStates {
 
 function ownerOf(sequence: Sequence) {
   return { kind: sequence.kind, inProgress: () => sequence.inProgress };
-}
-
-/** Whether a failure has nothing to do with a state, so that a later attempt can use the state. */
-export function isTransient(error: unknown): boolean {
-  return (
-    HeadstartError.isInstance(error, 'ABORTED') ||
-    HeadstartError.isInstance(error, 'CLOSED') ||
-    HeadstartError.isInstance(error, 'PREEMPTED')
-  );
 }

@@ -1,5 +1,5 @@
 // The states of evicted sequences, checkpoints and forks are kept in the store as long as a sequence can use them.
-import { type Engine, type Sequence, StateStore } from 'llama-headstart/internal';
+import { type Engine, type Sequence, StateStore, withCheckpoint } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 import { someTokens } from '../helpers/lab.js';
 import { leaseBusy, openEngine } from '../helpers/open-engine.js';
@@ -107,7 +107,8 @@ describe('the checkpoints of a conversation', () => {
     };
     const add = async (sequence: Sequence, length: number, beginsTurn: boolean, of = TOKENS) => {
       const stored = await capture(length, of);
-      engine.states.addCheckpoint(sequence, stored, beginsTurn ? 'turn' : 'step');
+      const kind = beginsTurn ? 'turn' : 'step';
+      engine.states.setCheckpoints(sequence, withCheckpoint(sequence.checkpoints, stored, kind));
       engine.states.release(stored, source);
     };
     return { engine, states, add, create: () => engine.createSequence() };

@@ -1,11 +1,12 @@
 // What `reproducible` changes: prompts are cut into the same chunks as if their sequence were alone. If the state of a
 // sequence is lost, the same chunks are decoded again.
+import { HeadstartError } from '../../errors.js';
 import type { Context } from '../../native/context.js';
 import { commonPrefixLength } from '../../tokens.js';
 import type { Decoded, DecodeRequest } from '../decode-request.js';
 import type { EngineContext } from '../engine-context.js';
 import type { Sequence } from '../sequence.js';
-import { type ContentsCopy, isTransient, type SequenceStates } from '../sequence-states.js';
+import type { ContentsCopy, SequenceStates } from '../sequence-states.js';
 import type { StoredState } from '../state-store.js';
 import type { PrefillChunk } from './prefill-log.js';
 import type { BatchInvariance } from './self-test.js';
@@ -185,4 +186,13 @@ export class Reproducibility {
       await sequence.trim(length + keep);
     }
   }
+}
+
+/** Whether a failure has nothing to do with a state, so that a later attempt can use the state. */
+function isTransient(error: unknown): boolean {
+  return (
+    HeadstartError.isInstance(error, 'ABORTED') ||
+    HeadstartError.isInstance(error, 'CLOSED') ||
+    HeadstartError.isInstance(error, 'PREEMPTED')
+  );
 }
