@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { variants } from '../helpers/soak.js';
 
 const program = fileURLToPath(new URL('../../bin/llama-headstart.mjs', import.meta.url));
 
@@ -121,7 +122,8 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
     },
   );
 
-  it.each([[['--jobs=0']], [['--jobs=many']], [['--define=CUDA']], [['--cuda', '--vulkan']], [['--fast']]])(
+  const invalid = [['--jobs=0'], ['--jobs=many'], ['--define=CUDA'], ['--cuda', '--vulkan'], ['--fast']];
+  it.each(variants(invalid, (_, index) => index % 2 === 1).map((options) => [options]))(
     'refuses the invalid options %j and creates no file',
     async (options) => {
       const { code, stderr } = await run(['build', ...options], ENOUGH);
@@ -189,11 +191,12 @@ describe.skipIf(process.platform === 'win32')('two builds with the same options'
 });
 
 describe.skipIf(process.platform === 'win32')('an interrupted build', () => {
-  it.each([
+  const signals = [
     ['SIGINT', 130],
     ['SIGTERM', 143],
     ['SIGHUP', 129],
-  ] as const)(
+  ] as const;
+  it.each(variants(signals, ([signal]) => signal !== 'SIGHUP'))(
     'reports its interruption by %s, exits with code %i, and leaves no lock file and no library',
     async (signal, code) => {
       const building = start(['build'], { ...ENOUGH, cmake: FOREVER });
