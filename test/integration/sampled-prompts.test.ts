@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { AssistantMessage, ChatMessage } from 'llama-headstart';
 import {
   type ConversationPrompt,
@@ -170,6 +171,33 @@ describe('the prompt after a reply', () => {
   });
 });
 
+describe('the reasoning of a reply', () => {
+  it.each([
+    ['Qwen-Qwen3-0.6B', '<|im_end|>', '<think>\n', '<think>\n\n'],
+    ['openai-gpt-oss-120b', '<|call|>', 'at the list.', 'at the list.\n\n'],
+  ])(
+    'is as sampled in front of a call, and as rendered where %s leaves it out',
+    async (name, closing, shown, sampled) => {
+      const lab = new Lab(templateOf(name), { tools: [TOOL] });
+      const first = await lab.prompt([USER]);
+      const toolCalls = [{ toolCallId: 'abc123def', toolName: 'find_part', input: { name: 'chain' } }];
+      const called: AssistantMessage = { role: 'assistant', content: '', reasoning: 'I look at the list.', toolCalls };
+      const result: ChatMessage = { role: 'tool', toolCallId: 'abc123def', toolName: 'find_part', content: 'found' };
+      const { text } = await lab.prompt([USER, called, result]);
+      const raw = text.slice(first.text.length, text.indexOf(closing, first.text.length));
+      expect(raw).toContain(shown);
+      const tokens = await lab.sample(first, raw.replace(shown, sampled));
+      expect(await lab.contains([USER, called, result], first, tokens)).toBe(true);
+      await lab.expectRendered([USER, { ...called, reasoning: 'I look at the floor.' }, result]);
+      await lab.expectRendered([USER, { role: 'assistant', content: '', toolCalls }, result]);
+      const later = [USER, called, result, assistant('Found.'), NEXT];
+      if (!(await lab.prompt(later)).text.includes('I look at the list.')) {
+        await lab.expectRendered(later);
+      }
+    },
+  );
+});
+
 describe('a reply that did not end by itself', () => {
   const CHATML = templateOf('Qwen-Qwen3-0.6B');
   const end = async (text: string) => [...(await model.tokenize(text, { parseSpecial: true }))];
@@ -303,5 +331,31 @@ describe('several replies', () => {
       tokens: [...(await model.tokenize('Write ')), control as number, ...(await model.tokenize('at the end.'))],
     });
     await forged.expectRendered([USER, assistant('Write at the end.'), NEXT]);
+  });
+});
+
+describe('with a vocabulary that adds BOS and spaces', () => {
+  const ZEPHYR =
+    "{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + '</s>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}";
+
+  it('the prompt after a reply contains the sampled tokens', async () => {
+    const path = fileURLToPath(new URL('../../vendor/llama.cpp/models/ggml-vocab-llama-spm.gguf', import.meta.url));
+    const spm = await Model.load({ path, vocabularyOnly: true });
+    try {
+      expect(spm.info.vocabulary).toMatchObject({ type: 'spm', addsBos: true });
+      const renderer = new Renderer(spm, ZEPHYR);
+      const replies = new SampledReplies(spm, renderer);
+      const keeper = { replyScope: { group: GROUP } };
+      const first = await replies.prompt(keeper, {}, [USER]);
+      const tokens = [...(await spm.tokenize('Four')), ...(await spm.tokenize('ch')), ...(await spm.tokenize('ains.'))];
+      const text = new TextDecoder().decode(await spm.detokenize(Int32Array.from(tokens)));
+      first.remember({ tokens, isWhole: true, values: { text, reasoning: '', toolCalls: [] }, isStructured: false });
+      const { tokens: next } = await replies.prompt(keeper, {}, [USER, assistant(text.trim()), NEXT]);
+      const expected = [...first.tokens, ...tokens];
+      expect([...next.subarray(0, expected.length)]).toEqual(expected);
+      expect(spm.isEndOfGeneration(next[expected.length] as number)).toBe(true);
+    } finally {
+      await spm.close();
+    }
   });
 });
