@@ -21,6 +21,8 @@ export interface KnownReply {
   readonly reply: SampledReply;
   /** Undefined if unknown. */
   readonly owner: ReplyOwner | undefined;
+  /** The conversations that sampled the reply, or whose prompts contain it. */
+  readonly keepers: WeakSet<object>;
   /** Whether a later prompt contains the reply. */
   isContinued: boolean;
   /** The newest turn that was read to compare its values with the reply, and the result. */

@@ -63,7 +63,7 @@ export class SampledReplies {
   readonly #renderer: Renderer;
   readonly #saved: SavedReplies | undefined;
   readonly #matcher: TurnMatcher;
-  /** Replies by their group and the hash of their prompts' beginnings; the preferred ones first. */
+  /** Replies by their group and the hash of their prompts' beginnings; the newest ones first. */
   readonly #known = new LRUCache<string, KnownReply[]>({ maxSize: MAX_BYTES, sizeCalculation: sizeOf });
 
   constructor(model: Model, renderer: Renderer, saved?: SavedReplies) {
@@ -86,10 +86,10 @@ export class SampledReplies {
   ): Promise<ConversationPrompt> {
     const rendered = await this.#renderer.prompt(source, messages, options);
     const scope = keeper.replyScope;
-    const prompt = await this.#withReplies(scope, { source, messages }, rendered);
+    const prompt = await this.#withReplies(keeper, { source, messages }, rendered);
     const remember = (reply: GeneratedReply) => {
       if (scope !== undefined && scope.group === keeper.replyScope?.group) {
-        this.#remember(scope, prompt, options, reply);
+        this.#remember(keeper, scope, prompt, options, reply);
       }
     };
     return { ...prompt, scope, remember };
@@ -101,13 +101,13 @@ export class SampledReplies {
    * @throws HeadstartError as {@link Renderer.tokens}.
    */
   async tokens(
-    { replyScope }: ReplyKeeper,
+    keeper: ReplyKeeper,
     source: TemplateSource,
     messages: readonly ChatMessage[],
     options: TextOptions = {},
   ): Promise<TokenizedPrompt> {
     const rendered = await this.#renderer.tokens(source, messages, options);
-    return this.#withReplies(replyScope, { source, messages }, rendered, false);
+    return this.#withReplies(keeper, { source, messages }, rendered, false);
   }
 
   /**
@@ -139,7 +139,7 @@ export class SampledReplies {
     for (const record of [...records].reverse()) {
       const reply = readSampledReply(record);
       if (reply !== undefined && [...reply.opening, ...reply.tokens].every((token) => token < size)) {
-        this.#add(group, { reply, owner, isContinued: true });
+        this.#add(group, { reply, owner, keepers: new WeakSet(), isContinued: true });
       }
     }
   }
@@ -170,11 +170,12 @@ export class SampledReplies {
    * @param isUse whether this counts as a use of the replies
    */
   async #withReplies<Rendered extends TokenizedPrompt>(
-    scope: ReplyScope | undefined,
+    keeper: ReplyKeeper,
     conversation: Conversation,
     prompt: Rendered,
     isUse = true,
   ): Promise<Rendered> {
+    const scope = keeper.replyScope;
     const unread = scope && this.#saved?.unreadReplies(scope.group);
     if (scope !== undefined && unread !== undefined) {
       this.addRecords(scope.group, await unread);
@@ -191,10 +192,13 @@ export class SampledReplies {
       const token = rendered[at++] as number;
       hash.push(token);
       length++;
-      const replies = this.#after(scope.group, hash, length, token, isUse);
+      const replies = preferred(this.#after(scope.group, hash, length, token, isUse), keeper);
       const match = replies.length === 0 ? undefined : await this.#matcher.find(rendered, at, replies, conversation);
       if (match !== undefined) {
-        match.known.isContinued ||= isUse;
+        if (isUse) {
+          match.known.isContinued = true;
+          match.known.keepers.add(keeper);
+        }
         const tokens = [...match.tokens];
         hash.add(tokens);
         length += tokens.length;
@@ -223,11 +227,16 @@ export class SampledReplies {
     }
     const key = keyOf(group, hash.value);
     const known = (isUse ? this.#known.get(key) : this.#known.peek(key)) ?? NONE;
-    const replies = known.filter(({ reply }) => reply.after.tokens === length);
-    return replies.sort((a, b) => Number(b.isContinued) - Number(a.isContinued));
+    return known.filter(({ reply }) => reply.after.tokens === length);
   }
 
-  #remember({ group, ...owner }: ReplyScope, prompt: Prompt, options: ReplyOptions, reply: GeneratedReply): void {
+  #remember(
+    keeper: ReplyKeeper,
+    { group, ...owner }: ReplyScope,
+    prompt: Prompt,
+    options: ReplyOptions,
+    reply: GeneratedReply,
+  ): void {
     const { tokens, isWhole, values, isStructured } = reply;
     const { toolChoice = 'auto', parallelToolCalls = false, reasoning = true } = options;
     const length = this.#lastControlToken(prompt.tokens) + 1;
@@ -244,7 +253,7 @@ export class SampledReplies {
       values,
       format: { toolChoice, parallelToolCalls, reasoning, isStructured },
     };
-    this.#add(group, { reply: sampled, owner, isContinued: false });
+    this.#add(group, { reply: sampled, owner, keepers: new WeakSet(), isContinued: false }).keepers.add(keeper);
   }
 
   /** The position of the newest control token. Runs of white space do not count: text may merge with them. */
@@ -264,16 +273,23 @@ export class SampledReplies {
   }
 
   /** Puts a reply in front of others to the same prompt. */
-  #add(group: string, known: KnownReply): void {
+  #add(group: string, known: KnownReply): KnownReply {
     const key = keyOf(group, known.reply.after.hash);
     const earlier = this.#known.get(key) ?? [];
     const equal = earlier.find(({ reply }) => isDeepStrictEqual(reply, known.reply));
     const newest = equal ?? known;
     this.#known.set(key, [newest, ...earlier.filter((each) => each !== newest)].slice(0, MAX_SAMPLES));
+    return newest;
   }
 }
 
 const NONE: KnownReply[] = [];
+
+/** The replies of the conversation first, then those of other conversations, and then those without a conversation. */
+function preferred(replies: readonly KnownReply[], keeper: ReplyKeeper): readonly KnownReply[] {
+  const rank = ({ keepers, isContinued }: KnownReply) => (keepers.has(keeper) ? 2 : Number(isContinued));
+  return replies.length < 2 ? replies : [...replies].sort((a, b) => rank(b) - rank(a));
+}
 
 function keyOf(group: string, hash: number): string {
   return `${group} ${hash}`;

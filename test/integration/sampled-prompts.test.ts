@@ -282,6 +282,23 @@ describe('several replies', () => {
     expect(await lab.contains([USER, reply, NEXT], first, newer)).toBe(true);
   });
 
+  it('to one prompt with equal values in two sessions: each session keeps its own', async () => {
+    const lab = new Lab(CHATML);
+    const sessions = [{ replyScope: { group: GROUP } }, { replyScope: { group: GROUP } }];
+    const whole = [...(await model.tokenize('Four chains.'))];
+    const tokens = [await separateTokens('Four chains.'), [...(await separateTokens('Four')), ...whole.slice(1)]];
+    for (const [index, keeper] of sessions.entries()) {
+      const first = await lab.replies.prompt(keeper, lab.source, [USER]);
+      await lab.sample(first, 'Four chains.', { tokens: tokens[index] as number[] });
+    }
+    for (const [index, keeper] of sessions.entries()) {
+      const first = await lab.prompt([USER]);
+      const next = await lab.replies.prompt(keeper, lab.source, [USER, reply, NEXT]);
+      const own = tokens[index] as number[];
+      expect([...next.tokens.subarray(first.tokens.length)].slice(0, own.length)).toEqual(own);
+    }
+  });
+
   it('are all in the prompt of a long conversation, each after the tokens that it was sampled after', async () => {
     const lab = new Lab(CHATML);
     const messages: ChatMessage[] = [USER];
