@@ -48,6 +48,8 @@ export interface RequestDetails {
   client: Client;
   /** Aborts when the client leaves. */
   signal: AbortSignal;
+  /** Whether to apply the rules of known clients: see the option `normalizers`. */
+  normalizes: boolean;
 }
 
 /** Reads the body of a request for a reply. */
@@ -102,7 +104,7 @@ export function replyEndpoint({ model, options, admission }: Services, read: Rea
     const leave = admission.enter();
     try {
       const body = await readJson(raw, options.maxBodyBytes);
-      const request = read(body, detailsOf(context, model));
+      const request = read(body, detailsOf(context, model, options));
       const onStreamError = ({ status, message }: HttpError) => {
         if (status >= 500) options.logger?.('error', `${context.req.path}: ${message}`);
       };
@@ -121,13 +123,17 @@ function jsonEndpoint(
 ) {
   return async (context: Context): Promise<Response> => {
     const body = await readJson(context.req.raw, options.maxBodyBytes);
-    return context.json(await answerJson(body, detailsOf(context, model)));
+    return context.json(await answerJson(body, detailsOf(context, model, options)));
   };
 }
 
-function detailsOf(context: Context, model: ChatModel): RequestDetails {
+function detailsOf(
+  context: Context,
+  model: ChatModel,
+  { normalizers: normalizes }: ResolvedHandlerOptions,
+): RequestDetails {
   const { headers, signal } = context.req.raw;
-  return { model, headers, signal, client: context.get('client') };
+  return { model, headers, signal, client: context.get('client'), normalizes };
 }
 
 /** The form of errors on a path. */

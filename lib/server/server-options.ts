@@ -49,6 +49,11 @@ const HANDLER = {
    * @default 5000
    */
   keepAliveMs: integer(10, 60_000).default(5000),
+  /**
+   * Whether to remove or move text of known clients that differs between their sessions, so that their sessions share
+   * a prefix. The response names the rules that applied. @default true
+   */
+  normalizers: boolean().default(true),
   /** Gets a line for each failure of the server itself. Lines contain no prompts and no keys. @default none */
   logger: callable<Logger>().optional(),
 };

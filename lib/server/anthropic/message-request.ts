@@ -40,7 +40,8 @@ const BODY = z.object({
 });
 
 export type MessageBody = z.output<typeof BODY>;
-type Block = z.output<typeof block>;
+/** A block of content. */
+export type Block = z.output<typeof block>;
 type Content = string | readonly Block[] | null | undefined;
 
 /** @throws HttpError 400. */

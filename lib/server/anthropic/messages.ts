@@ -9,13 +9,15 @@ import type { ReadReplyRequest, RequestDetails } from '../handler.js';
 import type { HttpError } from '../http/http-error.js';
 import { jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
 import { sessionNameOf } from '../http/session-name.js';
+import { CLAUDE_CODE } from '../normalizers/claude-code.js';
+import { type Normalized, normalize } from '../normalizers/normalizer.js';
 import { anthropicError } from './error.js';
 import { type MessageBody, messageRequestOf, readMessageBody } from './message-request.js';
 
 export const readMessages: ReadReplyRequest = (input, details) => {
-  const body = readMessageBody(input);
+  const { body, rules } = readNormalized(input, details);
   const request = requestOf(body, details);
-  const message = new MessageWriter(details.model, body);
+  const message = new MessageWriter(details.model, body, rules);
   return {
     choices: [request],
     events: body.stream ? new MessageEvents(message) : undefined,
@@ -29,8 +31,14 @@ export const readMessages: ReadReplyRequest = (input, details) => {
  * @throws HttpError 400, and the errors of `ChatModel.countTokens`.
  */
 export async function countMessageTokens(input: unknown, details: RequestDetails): Promise<object> {
-  const request = requestOf(readMessageBody(input), details);
+  const { body } = readNormalized(input, details);
+  const request = requestOf(body, details);
   return { input_tokens: await details.model.countTokens(request, { signal: details.signal }) };
+}
+
+function readNormalized(input: unknown, { headers, normalizes }: RequestDetails): Normalized<MessageBody> {
+  const body = readMessageBody(input);
+  return normalizes ? normalize([CLAUDE_CODE], body, headers) : { body, rules: [] };
 }
 
 function requestOf(body: MessageBody, { headers, client: { tenant } }: RequestDetails): ChatRequest {
@@ -50,10 +58,13 @@ class MessageWriter {
   readonly #stops: readonly string[];
   /** Whether the request names places for cache entries. Its prefilled tokens then count as written to the cache. */
   readonly #isHinted: boolean;
+  /** The names of the normalizers' rules that changed the request. */
+  readonly #rules: readonly string[];
 
-  constructor({ id: model }: ChatModel, body: MessageBody) {
+  constructor({ id: model }: ChatModel, body: MessageBody, rules: readonly string[]) {
     this.#fields = { id: `msg_${randomUUID().replaceAll('-', '')}`, type: 'message', role: 'assistant', model };
     this.#stops = body.stop_sequences ?? [];
+    this.#rules = rules;
     this.#isHinted = JSON.stringify([body.system, body.tools, body.messages]).includes('"cache_control":{');
   }
 
@@ -68,7 +79,7 @@ class MessageWriter {
       ],
       ...this.stop(reply),
       usage: this.usage(reply.usage),
-      headstart: { cache },
+      headstart: this.report(cache),
     };
   }
 
@@ -86,6 +97,10 @@ class MessageWriter {
       stop_reason: isStopString ? 'stop_sequence' : STOP_REASONS[finishReason],
       stop_sequence: isStopString && second === undefined ? (only ?? null) : null,
     };
+  }
+
+  report(cache: End['cache']): object {
+    return { cache, ...(this.#rules.length > 0 && { rules: this.#rules }) };
   }
 
   usage({ inputTokens, cachedInputTokens, outputTokens }: Usage): object {
@@ -149,7 +164,7 @@ class MessageEvents implements ReplyEvents {
     const finish = this.#finish as FinishPart;
     const delta = this.#message.stop(finish);
     const usage = this.#message.usage(finish.usage);
-    const last = { type: 'message_delta', delta, usage, headstart: { cache: finish.cache } };
+    const last = { type: 'message_delta', delta, usage, headstart: this.#message.report(finish.cache) };
     return [...this.#close(), event(last), event({ type: 'message_stop' })];
   }
 

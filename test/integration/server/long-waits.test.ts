@@ -30,7 +30,11 @@ class EventText {
 /** A model whose replies wait for `ready` in the middle, and how to serve it. */
 async function startWaiting(ready: Promise<string>) {
   const agent = await startAgent();
-  const wait = tool({ name: 'wait', parameters: { type: 'object' }, execute: () => ready });
+  const wait = tool({
+    name: 'wait',
+    parameters: { type: 'object', additionalProperties: false },
+    execute: () => ready,
+  });
   const model: ChatModel = {
     id: agent.id,
     countTokens: (request, options) => agent.countTokens(request, options),
