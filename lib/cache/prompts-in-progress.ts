@@ -11,11 +11,11 @@ class Notice {
   });
 }
 
-/** A turn that has begun, but whose prompt is not rendered yet. */
+/** A prompt that is being rendered. */
 interface ExpectedPrompt {
   state: 'expected';
   group: string;
-  /** Resolves when the prompt is known or the turn has failed. */
+  /** Resolves when the prompt is known or could not be rendered. */
   notice: Notice;
 }
 
@@ -65,7 +65,7 @@ export interface WaitTerms {
 export class PromptsInProgress {
   readonly #prompts = new Map<Sequence, Prompt>();
 
-  /** Registers a turn that has begun and will soon have a prompt. */
+  /** Registers a prompt that will soon be known. */
   expect(sequence: Sequence, group: string): void {
     this.#set(sequence, { state: 'expected', group, notice: new Notice() });
   }

@@ -36,14 +36,14 @@ export class SharedPrefill {
     this.#hints = lengths;
   }
 
-  /** Call it when a turn begins, so that other prefills wait for its prompt before they begin. */
+  /** Call it before a prompt is rendered, so that other prefills wait for the prompt before they begin. */
   expect(): void {
     if (this.#isCut) {
       this.#prompts.expect(this.#sequence, this.group);
     }
   }
 
-  /** Call it when the prompt of the turn is known, before the sequence may wait for an id. */
+  /** Call it when the prompt is known, before the sequence may wait for an id. */
   announce(prompt: Int32Array): void {
     if (this.#isCut) {
       this.#prompts.wait(this.#sequence, this.group, prompt.subarray(0, -1));

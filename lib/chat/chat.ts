@@ -112,10 +112,7 @@ function ownerOf({ onPrompt }: ChatRequest): ReplyOwner<Turn> {
   return {
     what: 'request',
     owner: 'agent',
-    onPrepared: async (turn) => {
-      const tokens = await turn.prepare();
-      onPrompt?.(tokens);
-    },
+    onPrepared: (turn) => turn.prepare(onPrompt),
     end: (sequence) => sequence.abandon(),
   };
 }

@@ -51,10 +51,26 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
   setBusy(busy: boolean): void {
     if (busy) {
       this.#sequence.busy = true;
-      this.#prefill.expect();
     } else {
       this.#sequence.inProgress = false;
       this.makeEvictable();
+    }
+  }
+
+  /**
+   * Renders a prompt. Other prefills can be cut where this prompt branches off, if their memory cannot be trimmed.
+   *
+   * @throws the error of `render`
+   */
+  async announce<T extends { tokens: Int32Array }>(render: () => Promise<T>): Promise<T> {
+    this.#prefill.expect();
+    try {
+      const prompt = await render();
+      this.#prefill.announce(prompt.tokens);
+      return prompt;
+    } catch (error) {
+      this.#prefill.end();
+      throw error;
     }
   }
 

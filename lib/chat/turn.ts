@@ -103,17 +103,22 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
    * Renders the first prompt, and refuses it if it is too long and no compaction can shorten it. Needs no lock. If it
    * was not called, {@link run} calls it.
    *
+   * @param onPrompt gets the number of tokens. May refuse the prompt.
    * @throws HeadstartError `INVALID_ARGUMENT` or `SCHEMA_INVALID` (`responseFormat`), `CONTEXT_FULL`, and the errors of
    *   rendering.
    */
-  async prepare(): Promise<number> {
+  async prepare(onPrompt?: (tokens: number) => void): Promise<void> {
+    const { sequence, compaction } = this.#services;
     this.#format = await prepareFormat(this.#request.responseFormat);
     throwIfAborted(this.#request.signal);
-    this.#firstPrompt = await this.#prompt(0);
-    if (this.#services.compaction === undefined) {
-      this.#requireSpace(this.#firstPrompt);
-    }
-    return this.#firstPrompt.tokens.length;
+    this.#firstPrompt = await sequence.announce(async () => {
+      const prompt = await this.#prompt(0);
+      if (compaction === undefined) {
+        this.#requireSpace(prompt);
+      }
+      onPrompt?.(prompt.tokens.length);
+      return prompt;
+    });
   }
 
   /** Generates replies and runs tools until the model has replied without a call, or the caller has to answer calls. */
@@ -233,7 +238,8 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     const first = index === 0 ? this.#firstPrompt : undefined;
     // A change of adapters while the turn waited changes the group, and other replies belong into the prompt.
     const isValid = first?.scope?.group === this.#services.sequence.replyScope?.group;
-    const prompt = first !== undefined && isValid ? first : await this.#prompt(index);
+    const prompt =
+      first !== undefined && isValid ? first : await this.#services.sequence.announce(() => this.#prompt(index));
     const compacted = await this.#services.compaction?.shorten(this.conversation, prompt.tokens.length);
     if (compacted === undefined) {
       return prompt;

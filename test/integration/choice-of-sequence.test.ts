@@ -54,3 +54,15 @@ describe('of two requests with the same prompt', () => {
     expect(await run(lab, PROMPT, { affinity: 'a', tenant: 'two' })).toBe(0);
   });
 });
+
+it.each<MicroModelName>(['dense', 'hybrid'])(
+  'a prefill never waits for a turn that continues its reply (%s)',
+  async (name) => {
+    const lab = await openLab({ path: microModel(name), sessions: 2 });
+    const { sequence } = await begin(lab, PROMPT);
+    sequence.makeEvictable(); // the reader of the stream pauses
+    sequence.setBusy(true); // and continues
+    expect(await run(lab, concat(someTokens(60, 9), PROMPT))).toBe(0);
+    sequence.abandon();
+  },
+);
