@@ -16,6 +16,7 @@ import type { ErrorBody, ReplyRequest } from './http/reply-events.js';
 import { readChatCompletion } from './openai/chat-completions.js';
 import { openAiError } from './openai/error.js';
 import { listModels } from './openai/models.js';
+import { Responses } from './responses/responses.js';
 import { HANDLER_OPTIONS, type HandlerOptions, type ResolvedHandlerOptions } from './server-options.js';
 
 /** Answers HTTP requests, in the manner of the Fetch API. */
@@ -79,6 +80,14 @@ export function createHandler(model: ChatModel, options: HandlerOptions = {}): H
   app.post('/v1/messages', replyEndpoint(services, readMessages));
   app.post('/v1/messages/count_tokens', jsonEndpoint(services, countMessageTokens));
   app.get('/v1/models', (context) => context.json(listModels(model)));
+  const responses = new Responses(parsed);
+  app.post('/v1/responses', replyEndpoint(services, responses.read));
+  app.get('/v1/responses/:id', (context) =>
+    context.json(responses.find(context.req.param('id'), context.get('client'))),
+  );
+  app.delete('/v1/responses/:id', (context) =>
+    context.json(responses.delete(context.req.param('id'), context.get('client'))),
+  );
   app.notFound(() => {
     throw new HttpError(404, 'not_found', 'This server has no such endpoint');
   });

@@ -7,4 +7,4 @@
 
 export { createHandler, type Handler } from './handler.js';
 export { type ListeningServer, listen } from './listen.js';
-export type { ApiKey, HandlerOptions, ListenOptions } from './server-options.js';
+export type { ApiKey, HandlerOptions, ListenOptions, StoredResponsesOptions } from './server-options.js';

@@ -9,6 +9,7 @@ import {
   integer,
   list,
   type OptionsOf,
+  type ResolvedOf,
   size,
   strings,
   text,
@@ -25,6 +26,25 @@ const API_KEY = {
 
 /** A key that lets clients in. */
 export interface ApiKey extends OptionsOf<typeof API_KEY> {}
+
+const STORED_RESPONSES = {
+  /** Maximum number of responses of each tenant. 0 keeps none. @default 1000 */
+  maxEntries: size().default(1000),
+  /**
+   * Maximum size of each tenant's responses as JSON, in bytes. A response counts with its whole conversation.
+   * @default 67108864 (64 MiB)
+   */
+  maxBytes: size().default(64 * 1024 ** 2),
+  /** Time that a response is kept after its last use, in ms. @default 86400000 (a day) */
+  maxAgeMs: integer(0, 2 ** 31 - 1).default(24 * 60 * 60 * 1000),
+};
+
+/** How many responses the server keeps, so that clients can continue them with `previous_response_id`. */
+export interface StoredResponsesOptions extends OptionsOf<typeof STORED_RESPONSES> {}
+
+export type ResolvedStoredResponses = ResolvedOf<typeof STORED_RESPONSES>;
+
+const STORED_RESPONSES_OPTIONS = group(STORED_RESPONSES);
 
 const HANDLER = {
   /** If there are keys, each request needs one of them. @default none: every request is let in */
@@ -54,6 +74,8 @@ const HANDLER = {
    * a prefix. The response names the rules that applied. @default true
    */
   normalizers: boolean().default(true),
+  /** The responses that `/v1/responses` keeps in memory. @default all defaults */
+  storedResponses: (STORED_RESPONSES_OPTIONS as Group<StoredResponsesOptions, ResolvedStoredResponses>).prefault({}),
   /** Gets a line for each failure of the server itself. Lines contain no prompts and no keys. @default none */
   logger: callable<Logger>().optional(),
 };

@@ -1,5 +1,8 @@
 import { HttpError } from './http-error.js';
 
+/** Maximum depth of a body. Recursive functions, for example `JSON.stringify`, cannot read much deeper objects. */
+const MAX_DEPTH = 256;
+
 /**
  * Reads the JSON body of a request.
  *
@@ -8,6 +11,14 @@ import { HttpError } from './http-error.js';
  */
 export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
   requireJson(request.headers);
+  const body = await parseBody(request, maxBytes);
+  if (isDeeperThan(MAX_DEPTH, body)) {
+    throw new HttpError(400, 'invalid_json', `Expected a JSON body of at most ${MAX_DEPTH} levels`);
+  }
+  return body;
+}
+
+async function parseBody(request: Request, maxBytes: number): Promise<unknown> {
   const text = new TextDecoder('utf-8', { fatal: true });
   try {
     return JSON.parse(text.decode(await readBytes(request, maxBytes)));
@@ -17,6 +28,14 @@ export async function readJson(request: Request, maxBytes: number): Promise<unkn
     }
     throw new HttpError(400, 'invalid_json', `Expected a JSON body: ${(error as Error).message}`);
   }
+}
+
+function isDeeperThan(levels: number, value: unknown): boolean {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    (levels === 0 || Object.values(value).some((each) => isDeeperThan(levels - 1, each)))
+  );
 }
 
 function requireJson(headers: Headers): void {

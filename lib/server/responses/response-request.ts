@@ -1,0 +1,108 @@
+// Reads the bodies of OpenAI's responses: https://platform.openai.com/docs/api-reference/responses
+import { z } from 'zod';
+import type { ChatRequest } from '../../chat/chat.js';
+import { HttpError } from '../http/http-error.js';
+import { checkedBody } from '../http/checked-body.js';
+import { type Item, messagesOf } from './items.js';
+import { ResponseTools } from './response-tools.js';
+
+const jsonObject = z.looseObject({});
+const number = z.number().nullish();
+
+const BODY = z.object({
+  input: z.union([z.string(), z.array(jsonObject)]).nullish(),
+  instructions: z.string().nullish(),
+  previous_response_id: z.string().nullish(),
+  conversation: z.unknown(),
+  store: z.boolean().nullish(),
+  stream: z.boolean().nullish(),
+  include: z.array(z.string()).nullish(),
+  tools: z.array(jsonObject).nullish(),
+  tool_choice: z.union([z.string(), jsonObject]).nullish(),
+  parallel_tool_calls: z.boolean().nullish(),
+  text: z.looseObject({ format: z.looseObject({ type: z.string() }).nullish() }).nullish(),
+  reasoning: z.looseObject({ effort: z.string().nullish() }).nullish(),
+  max_output_tokens: z.int().nullish(),
+  temperature: number,
+  top_p: number,
+  metadata: jsonObject.nullish(),
+  prompt_cache_key: z.string().nullish(),
+});
+
+export type ResponseBody = z.output<typeof BODY>;
+
+/** @throws HttpError 400. */
+export function readResponseBody(input: unknown): ResponseBody {
+  const body = checkedBody(BODY, input);
+  if (body.conversation !== undefined && body.conversation !== null) {
+    const remedy = 'leave out `conversation`, and pass `previous_response_id` or the whole conversation as `input`';
+    throw new HttpError(400, 'unsupported_parameter', `This server keeps no conversations: ${remedy}`);
+  }
+  return body;
+}
+
+/** The items of a body's input. */
+export function inputItemsOf({ input }: ResponseBody): Item[] {
+  return typeof input === 'string' ? [{ type: 'message', role: 'user', content: input }] : (input ?? []);
+}
+
+/** Whether a client only wants the model to be loaded: `codex --oss` sends such a request when it starts. */
+export function isLoadProbe(body: ResponseBody): boolean {
+  return body.input === '' && body.max_output_tokens === 1;
+}
+
+/** A request, and what its response needs. */
+export interface ReadResponseRequest {
+  request: ChatRequest;
+  tools: ResponseTools;
+  /** What the model does not see, as sentences for the response. */
+  warnings: readonly string[];
+}
+
+/**
+ * The request that a body asks for.
+ *
+ * @param items the whole conversation: the items of earlier responses and of the body
+ * @throws HttpError 400.
+ */
+export function responseRequestOf(body: ResponseBody, items: readonly Item[]): ReadResponseRequest {
+  const { instructions, parallel_tool_calls: parallelToolCalls, max_output_tokens: maxTokens } = body;
+  const tools = new ResponseTools([...(body.tools ?? []), ...items.flatMap(toolsOf)]);
+  const { messages, warnings } = messagesOf(items, tools);
+  const schema = schemaOf(body);
+  const request = {
+    messages: [...(instructions ? [{ role: 'system' as const, content: instructions }] : []), ...messages],
+    tools: tools.all,
+    ...(schema === undefined && tools.all.length > 0 && { toolChoice: tools.choiceOf(body.tool_choice) }),
+    ...(typeof parallelToolCalls === 'boolean' && { parallelToolCalls }),
+    ...(schema !== undefined && { responseFormat: { type: 'json' as const, schema } }),
+    ...(maxTokens && maxTokens > 0 && { maxTokens }),
+    ...(body.prompt_cache_key && { affinity: body.prompt_cache_key }),
+    sampling: samplingOf(body),
+    reasoning: body.reasoning?.effort !== 'none',
+  };
+  return { request, tools, warnings: [...tools.warnings, ...warnings] };
+}
+
+/** The tools in an input item. The newest models of Codex have their tools there. */
+function toolsOf({ type, tools }: Item): Item[] {
+  return type === 'additional_tools' && Array.isArray(tools) ? tools : [];
+}
+
+function schemaOf({ text }: ResponseBody): object | undefined {
+  const format = text?.format;
+  if (format?.type === 'json_object') {
+    return { type: 'object' };
+  }
+  if (format?.type !== 'json_schema') {
+    return undefined;
+  }
+  if (typeof format.schema !== 'object' || format.schema === null) {
+    throw new HttpError(400, 'invalid_request', '`text.format.schema`: expected a JSON Schema');
+  }
+  return format.schema;
+}
+
+function samplingOf({ temperature, top_p: topP }: ResponseBody) {
+  return { ...(typeof temperature === 'number' && { temperature }), ...(typeof topP === 'number' && { topP }) };
+}
