@@ -13,7 +13,7 @@ const BODY = z.object({
   input: z.union([z.string(), z.array(jsonObject)]).nullish(),
   instructions: z.string().nullish(),
   previous_response_id: z.string().nullish(),
-  conversation: z.unknown(),
+  conversation: z.union([z.string(), jsonObject]).nullish(),
   store: z.boolean().nullish(),
   stream: z.boolean().nullish(),
   include: z.array(z.string()).nullish(),
@@ -34,7 +34,7 @@ export type ResponseBody = z.output<typeof BODY>;
 /** @throws HttpError 400. */
 export function readResponseBody(input: unknown): ResponseBody {
   const body = checkedBody(BODY, input);
-  if (body.conversation !== undefined && body.conversation !== null) {
+  if (body.conversation) {
     const remedy = 'leave out `conversation`, and pass `previous_response_id` or the whole conversation as `input`';
     throw new HttpError(400, 'unsupported_parameter', `This server keeps no conversations: ${remedy}`);
   }
