@@ -17,7 +17,7 @@ export class Admission {
   /**
    * Takes a place for a request.
    *
-   * @returns a function that frees the place; call it once
+   * @returns a function that frees the place. Further calls do nothing
    * @throws HttpError 429.
    */
   enter(): () => void {
@@ -25,8 +25,10 @@ export class Admission {
       throw busy();
     }
     this.#inProgress++;
+    let isInProgress = true;
     return () => {
-      this.#inProgress--;
+      this.#inProgress -= Number(isInProgress);
+      isInProgress = false;
     };
   }
 }

@@ -92,6 +92,7 @@ describe('access to the server', () => {
 
   it('answers 429 with Retry-After when too many requests are in progress', async () => {
     const server = await startServer({}, { maxRequests: 1 });
+    expect((await server.post('/v1/chat/completions', { messages: [{ role: 'pilot' }] })).status).toBe(400);
     const first = await server.post('/v1/chat/completions', { ...body, max_tokens: 500, stream: true });
     const second = await server.post('/v1/chat/completions', body);
     expect(second.status).toBe(429);
