@@ -1,8 +1,8 @@
 // Reads the bodies of OpenAI's responses: https://platform.openai.com/docs/api-reference/responses
 import { z } from 'zod';
 import type { ChatRequest } from '../../chat/chat.js';
-import { HttpError } from '../http/http-error.js';
 import { checkedBody } from '../http/checked-body.js';
+import { HttpError } from '../http/http-error.js';
 import { type Item, messagesOf } from './items.js';
 import { ResponseTools } from './response-tools.js';
 
