@@ -1,6 +1,10 @@
 // Compares a stateless client, which sends its whole conversation with each request (`agent.chat`), with a session.
 //
-//   npm run bench:stateless [-- --json] [--model FILE] [--rounds N] [--turns N] [--tokens N] [--agents N] [--head N]
+//   npm run bench:stateless [-- --json] [--model FILE] [--rounds N] [--turns N] [--tokens N] [--system N] [--agents N]
+//     [--head N] [--threads N]
+//
+// A reply has up to --tokens tokens. The system prompt of the conversation has about --system tokens, and the shared
+// head of the agents has about --head tokens. --threads 0 means the default of an agent.
 //
 // Without --model, the benchmark measures SmolLM2 and three micro models whose memory cannot be trimmed. The hybrid
 // model has a chat template that rewrites earlier replies: it leaves out their reasoning. For each model, the benchmark
@@ -16,7 +20,7 @@
 
 import { mkdtemp, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { systemPrompt } from '../scripts/demo/template.mjs';
+import { systemPrompt as demoPrompt } from '../scripts/demo/template.mjs';
 import { runBench } from './lib/run-bench.mjs';
 import { median } from './lib/trials.mjs';
 
@@ -40,12 +44,12 @@ const QUESTIONS = [
   'Is there a faster query for this? The table has ten million rows.',
   'Thank you. What is left to do?',
 ];
-const LINES = systemPrompt.split('\n').filter((line) => line !== '');
+const LINES = demoPrompt.split('\n').filter((line) => line !== '');
 const TITLE = 'Write a title of at most five words for this conversation: ';
 
 async function measureAll({ model, microModels, directory }, options, onProgress) {
   const sizes = Object.fromEntries(
-    ['rounds', 'turns', 'tokens', 'agents', 'head'].map((name) => [name, Number(options[name])]),
+    ['rounds', 'turns', 'tokens', 'system', 'agents', 'head', 'threads'].map((name) => [name, Number(options[name])]),
   );
   const models = microModels === undefined ? [model] : [model, ...(await microPaths(microModels))];
   const results = [];
@@ -69,14 +73,25 @@ async function microPaths(directory) {
 async function measureModel(path, directory, sizes, onProgress) {
   const { AgentServer } = await import('llama-headstart');
   const chatTemplate = rewritesReplies(basename(path)) ? await readFile(REASONING_TEMPLATE, 'utf8') : undefined;
-  const model = { source: path, contextSize: CONTEXT_SIZE, ...(chatTemplate !== undefined && { chatTemplate }) };
-  const start = ({ cacheDir = null, system = systemPrompt, ...more } = {}) =>
+  const model = {
+    source: path,
+    contextSize: CONTEXT_SIZE,
+    ...(chatTemplate !== undefined && { chatTemplate }),
+    ...(sizes.threads > 0 && { nThreads: sizes.threads }),
+  };
+  const initialize = (systemPrompt, { cacheDir = null, ...more } = {}) =>
     AgentServer.initialize({
       model: { ...model, cacheDir, ...more },
       cache: { conversations: cacheDir !== null && { minSpeedup: 0 } }, // a micro model prefills very fast
-      systemPrompt: system,
+      systemPrompt,
       sampling: { temperature: 0 },
     });
+  const { memory, system, head } = await withAgent(initialize(''), async (agent) => ({
+    memory: memoryOf(agent.model.info),
+    system: await promptOf(agent, sizes.system),
+    head: await promptOf(agent, sizes.head),
+  }));
+  const start = (more) => initialize(system, more);
   const rounds = [];
   for (let round = 0; round < sizes.rounds; round++) {
     const cacheDir = await mkdtemp(join(directory, 'cache-'));
@@ -86,11 +101,10 @@ async function measureModel(path, directory, sizes, onProgress) {
       session: await withAgent(start(), (agent) => sessionTurns(agent, sizes)),
       restart,
       sideCalls: { turns: await withAgent(start(), (agent) => chatTurns(agent, sizes, sideCall)) },
-      agents: await measureAgents(start, sizes),
+      agents: await measureAgents(start, head, sizes),
     });
     onProgress((round + 1) / sizes.rounds);
   }
-  const memory = await withAgent(start(), (agent) => memoryOf(agent.model.info));
   return { model: basename(path), memory, ...mediansOf(rounds) };
 }
 
@@ -156,9 +170,9 @@ async function measureRestart(start, cacheDir, sizes) {
 }
 
 /** Sends all requests at once to a new agent. */
-async function measureAgents(start, { agents: count, head, tokens }) {
+async function measureAgents(start, head, { agents: count, tokens }) {
   return withAgent(start({ nSeqMax: count }), async (agent) => {
-    const system = { role: 'system', content: await headOf(agent, head) };
+    const system = { role: 'system', content: head };
     const requests = Array.from({ length: count }, (_, index) => ({
       messages: [system, { role: 'user', content: `Task ${index + 1}: what is left to do?` }],
       maxTokens: tokens,
@@ -176,7 +190,7 @@ async function measureAgents(start, { agents: count, head, tokens }) {
 }
 
 /** A system prompt of about this many tokens. */
-async function headOf(agent, tokens) {
+async function promptOf(agent, tokens) {
   const lines = [];
   for (let line = 0; (await agent.countTokens(lines.join('\n'))) < tokens; line++) {
     lines.push(`${line}. ${LINES[line % LINES.length]}`);
@@ -274,7 +288,7 @@ function columns(rows) {
 
 await runBench({
   title: 'stateless requests',
-  options: { rounds: '3', turns: '6', tokens: '32', agents: '8', head: '1500' },
+  options: { rounds: '3', turns: '6', tokens: '32', system: '500', agents: '8', head: '1500', threads: '0' },
   needs: { baseline: false, microModels: true },
   measure: measureAll,
   report,

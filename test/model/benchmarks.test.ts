@@ -46,7 +46,7 @@ it('bench:throughput --json prints a row for each number of sequences', async ()
 });
 it('bench:stateless --json prints an object for each model', async () => {
   const model = microModel('hybrid');
-  const sizes = { rounds: 1, turns: 2, tokens: 2, agents: 2, head: 60 };
+  const sizes = { rounds: 1, turns: 2, tokens: 2, system: 60, agents: 2, head: 60, threads: 1 };
   const args = [
     '--json',
     '--model',
