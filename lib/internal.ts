@@ -55,7 +55,6 @@ export { ReasoningCounter } from './generate/reasoning-counter.js';
 export { REPETITION_GUARD_OPTIONS, RepetitionGuard } from './generate/repetition-guard.js';
 export { ReplyReader } from './generate/reply-reader.js';
 export { type ConversationPrompt, SampledReplies } from './generate/sampled-replies.js';
-export { haveSameValues, readSampledReply, type SampledReply } from './generate/sampled-reply.js';
 export { mergeSampling, samplingDefaults } from './generate/sampling.js';
 export { StopStrings } from './generate/stop-strings.js';
 export type { FinishDetail } from './generate/stream-parts.js';

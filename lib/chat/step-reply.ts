@@ -164,7 +164,7 @@ export class StepReply {
     prompt.remember({ tokens, isWhole, values: { text, reasoning, toolCalls }, isStructured });
   }
 
-  /** Releases the samplers. */
+  /** Keeps the tokens of a reply that was not finished, and releases the samplers. */
   close(): void {
     if (!this.#isFinished) {
       this.#remember(false, []); // the reader of the stream may send back what it received
