@@ -11,9 +11,10 @@ import { Scheduler } from './scheduler.js';
 import { Sequence } from './sequence.js';
 import type { ConversationSaver, SequenceOptions } from './sequence-contents.js';
 import { SequencePool } from './sequence-pool.js';
-import { type CheckpointTotals, type ContentsCopy, SequenceStates } from './sequence-states.js';
+import { type CheckpointTotals, SequenceStates } from './sequence-states.js';
 import type { IsForgotten } from './state-captures.js';
 import { StateStore } from './state-store.js';
+import { swapOut } from './swap-out.js';
 import { WindowBudget } from './window-budget.js';
 
 /** Options of an engine. */
@@ -36,12 +37,6 @@ export interface EngineOptions {
   /** A clock in ms. @default performance.now */
   now?: (() => number) | undefined;
 }
-
-/**
- * A state is kept if decoding its tokens again would take more than this many times as long as copying the state out
- * and in.
- */
-const MIN_SPEEDUP = 2;
 
 /**
  * The age of resident templates. Every session has a smaller number, so it counts as older. Therefore the prefill of a
@@ -129,7 +124,7 @@ export class Engine {
         onIdle();
         this.saver?.onIdle();
       },
-      onEvict: (sequence, isTakenOver) => this.#swapOut(sequence, isTakenOver),
+      onEvict: (sequence, isTakenOver) => swapOut(this, sequence, isTakenOver),
       maxQueueSize: options.maxQueueSize,
       now,
     });
@@ -319,55 +314,6 @@ export class Engine {
   #evictIdle(): boolean {
     const isFreed = ({ pinned, hasUnsharedCells }: Sequence) => !pinned && hasUnsharedCells;
     return this.residents.evictIdle(isFreed) || this.sessions.evictIdle() || this.residents.evictIdle();
-  }
-
-  /** Keeps the contents of a sequence that is about to be evicted, if restoring them later is worthwhile. */
-  #swapOut(sequence: Sequence, isTakenOver: boolean): void {
-    const save = this.saver?.onEvict(sequence, isTakenOver);
-    const isOneOff = sequence.isAbandoned && sequence.kind === 'request';
-    if (isOneOff) {
-      this.states.dropPartial(sequence); // the sequence never gets its cells back
-    }
-    if (save !== undefined) {
-      this.#swapOutAndSave(sequence, !isOneOff, save);
-      return;
-    }
-    if (sequence.length <= sequence.templateLength || isOneOff) {
-      return; // an earlier state may still be swapped out
-    }
-    if (this.reproducible !== undefined) {
-      this.reproducible.swapOut(sequence);
-    } else if (this.#isWorthSaving(sequence)) {
-      this.states.swapOut(sequence, true);
-    } else {
-      this.states.dropSwapped(sequence);
-      this.states.dropPartial(sequence);
-    }
-  }
-
-  /** @param keeps whether to keep the contents in memory too */
-  #swapOutAndSave(
-    sequence: Sequence,
-    keeps: boolean,
-    save: (captured: Promise<ContentsCopy | undefined>) => void,
-  ): void {
-    const capturing = this.states.captureCopy(sequence, keeps).catch(() => undefined);
-    if (keeps) {
-      this.states.swapOut(
-        sequence,
-        true,
-        capturing.then((copy) => copy?.stored),
-      );
-    }
-    save(capturing);
-  }
-
-  #isWorthSaving({ length, templateLength }: Sequence): boolean {
-    const replayMs = (length - templateLength) * this.#scheduler.throughput.promptMsPerToken;
-    const { captures, captureMs } = this.context.counters();
-    // The estimate assumes that this state is about as large as earlier states.
-    const copyMs = captures === 0 ? 1 : (2 * captureMs) / captures;
-    return replayMs > MIN_SPEEDUP * copyMs;
   }
 
   #ageOf(sequence: Sequence): number {

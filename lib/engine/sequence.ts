@@ -9,6 +9,7 @@ import {
   type SequenceOptions,
   type SwappedContents,
 } from './sequence-contents.js';
+import { SharedCells } from './shared-cells.js';
 import type { StateKind } from './state-store.js';
 
 /**
@@ -62,11 +63,8 @@ export class Sequence {
   #id: number | undefined;
   #tokens = new Int32Array(256);
   #length = 0;
-  /** The sequence that this one shares its first cells with. */
-  #parent: Sequence | undefined;
-  /** How many cells this sequence shares with its parent. */
-  #sharedLength = 0;
-  readonly #forks = new Set<Sequence>();
+  /** The cells that this sequence shares with its parent and its forks. */
+  readonly #shared = new SharedCells(this);
   /** Whether a trim that the memory may refuse is in progress. */
   #isTrimming = false;
   /** Tokens in front of this position have no cell in a sliding-window cache: see `#cellsInWindow`. */
@@ -113,17 +111,17 @@ export class Sequence {
 
   /** Number of KV cells that this sequence adds to those of its parent. */
   get ownCells(): number {
-    return this.#length - this.#sharedLength;
+    return this.#length - this.#shared.length;
   }
 
   /** Whether this sequence alone uses some of its cells. These cells become free when the sequence is emptied. */
   get hasUnsharedCells(): boolean {
-    return this.#length > this.#unsharedFrom;
+    return this.#length > this.#shared.end;
   }
 
   /** Maximum number of cells in the sliding-window cache that this sequence alone uses. */
   get unsharedInWindow(): number {
-    return this.#cellsInWindow(this.#unsharedFrom, this.#length);
+    return this.#cellsInWindow(this.#shared.end, this.#length);
   }
 
   /** @internal For the pool. The sequence is empty. */
@@ -147,11 +145,7 @@ export class Sequence {
     other.#id = this.#id;
     other.#setContents(this.tokens, this.#windowStart);
     other.group = this.group;
-    other.#share(this.#parent, this.#sharedLength);
-    for (const fork of [...this.#forks]) {
-      fork.#share(other, fork.#sharedLength);
-    }
-    this.#share(undefined, 0);
+    this.#shared.moveTo(other.#shared);
     this.#id = undefined;
     this.#length = 0;
     this.#windowStart = 0;
@@ -284,7 +278,7 @@ export class Sequence {
     const copying = this.#context.copySequence(source.id, this.id);
     this.#setContents(source.tokens, source.#windowStart); // at once, because the next caller may need the tokens now
     this.log?.set(source.log?.chunks ?? []);
-    this.#share(source, source.length);
+    this.#shared.share(source.#shared, source.length);
     await copying.catch((error: unknown) => {
       this.#cut(0, true);
       throw error;
@@ -312,35 +306,9 @@ export class Sequence {
    * the sliding-window cache, and the sequences that use them.
    */
   *sharedInWindow(): Iterable<{ inWindow: number; holders: Sequence[] }> {
-    let from = this.#sharedLength;
-    for (const end of this.#forkPoints().filter((point) => point > from)) {
-      yield { inWindow: this.#cellsInWindow(from, end), holders: this.#holdersOf(end) };
-      from = end;
+    for (const { from, to, holders } of this.#shared.groups()) {
+      yield { inWindow: this.#cellsInWindow(from, to), holders };
     }
-  }
-
-  /** The lengths that forks share with this sequence, directly or through other forks, ascending. */
-  #forkPoints(): number[] {
-    const points = [...this.#forks].flatMap((fork) => [
-      fork.#sharedLength,
-      ...fork.#forkPoints().map((point) => Math.min(point, fork.#sharedLength)),
-    ]);
-    return [...new Set(points)].sort((a, b) => a - b);
-  }
-
-  /** The sequences that share the cell in front of position `end`. */
-  #holdersOf(end: number): Sequence[] {
-    const forks = [...this.#forks].filter((fork) => fork.#sharedLength >= end);
-    return [this, ...forks.flatMap((fork) => fork.#holdersOf(end))];
-  }
-
-  /** From this position on, no other sequence uses the cells. */
-  get #unsharedFrom(): number {
-    let from = this.#sharedLength;
-    for (const fork of this.#forks) {
-      from = Math.max(from, fork.#sharedLength);
-    }
-    return from;
   }
 
   /** The first position inside the sliding window of the token at position `length`. 0 if the model has no window. */
@@ -364,47 +332,13 @@ export class Sequence {
   #cut(length: number, wakesWaiting: boolean): void {
     const freesCells = length < this.#length && this.hasUnsharedCells;
     this.log?.cut(length);
-    this.#releaseForks(length);
+    this.#shared.cut(length);
     this.#length = Math.min(this.#length, length);
-    if (length < this.#sharedLength) {
-      this.#share(this.#parent, length);
-    }
     if (length === 0) {
       this.#windowStart = 0;
     }
     if (freesCells && wakesWaiting) {
       this.#context.onFreed();
-    }
-  }
-
-  /**
-   * Forks keep the cells that this sequence gives up. The fork that shares most of them becomes the parent of the other
-   * forks.
-   */
-  #releaseForks(length: number): void {
-    const affected = [...this.#forks].filter((fork) => fork.#sharedLength > length);
-    const [heir, ...others] = affected.sort((a, b) => b.#sharedLength - a.#sharedLength);
-    if (heir === undefined) {
-      return;
-    }
-    for (const fork of others) {
-      fork.#share(heir, fork.#sharedLength);
-    }
-    if (length >= this.#sharedLength) {
-      heir.#share(this, length);
-    } else {
-      heir.#share(this.#parent, Math.min(heir.#sharedLength, this.#sharedLength));
-    }
-  }
-
-  #share(parent: Sequence | undefined, length: number): void {
-    if (this.#parent !== undefined) {
-      this.#parent.#forks.delete(this);
-    }
-    this.#parent = length > 0 ? parent : undefined;
-    this.#sharedLength = this.#parent === undefined ? 0 : length;
-    if (this.#parent !== undefined) {
-      this.#parent.#forks.add(this);
     }
   }
 }
