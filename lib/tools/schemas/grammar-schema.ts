@@ -6,7 +6,6 @@ import { targetOf } from '../../schema-walk.js';
 import {
   integerForGrammar,
   MAX_REPETITIONS,
-  multiplesOf,
   numberForGrammar,
   numberOr,
   stringForGrammar,
@@ -14,6 +13,7 @@ import {
 } from './grammar-values.js';
 import type { PatternGrammar } from './pattern-grammar.js';
 import { intersectSchemas, propertyOf } from './schema-intersection.js';
+import { hasConstraint, namesIn, typesOf, valuesOf } from './schema-types.js';
 import { quickValidator } from './validator.js';
 
 /** How much of a schema the grammar enforces. */
@@ -319,48 +319,6 @@ const ANNOTATIONS = new Set([
   ...['deprecated', 'readOnly', 'writeOnly'],
 ]);
 
-/**
- * For each type, the keywords that constrain only its values. These keywords imply the type of a schema without a
- * `type`.
- */
-const KEYWORDS_OF: Readonly<Record<string, readonly string[]>> = {
-  string: ['pattern', 'minLength', 'maxLength', 'format'],
-  number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],
-  array: ['items', 'prefixItems', 'minItems', 'maxItems', 'contains', 'uniqueItems'],
-  object: [
-    ...['properties', 'required', 'additionalProperties', 'patternProperties', 'propertyNames', 'minProperties'],
-    ...['maxProperties', 'dependentRequired', 'dependentSchemas'],
-  ],
-};
-
-/** The types of a schema. Undefined if the schema allows any type. */
-function typesOf({ type, nullable, ...schema }: JsonObject): string[] | undefined {
-  if (type === undefined) {
-    const meant = Object.entries(KEYWORDS_OF).filter(([, keywords]) =>
-      keywords.some((name) => Object.hasOwn(schema, name)),
-    );
-    return meant.length > 0 ? meant.map(([each]) => each) : undefined;
-  }
-  const types = [...new Set([type, ...(nullable === true ? ['null'] : [])].flat() as string[])];
-  return types.includes('number') ? types.filter((each) => each !== 'integer') : types;
-}
-
-function hasConstraint(schema: JsonObject): boolean {
-  return Object.values(KEYWORDS_OF).some((keywords) => keywords.some((name) => Object.hasOwn(schema, name)));
-}
-
-/** The values that a schema lists. Undefined if the schema lists no values. */
-function valuesOf(schema: JsonObject): Json[] | undefined {
-  if (Object.hasOwn(schema, 'const')) {
-    return [schema.const];
-  }
-  if (Array.isArray(schema.enum)) {
-    return schema.enum;
-  }
-  const isNumber = typesOf(schema)?.every((type) => type === 'integer' || type === 'number');
-  return isNumber && schema.multipleOf !== undefined ? multiplesOf(schema) : undefined;
-}
-
 function enumOf(
   schema: JsonObject,
   values: readonly Json[],
@@ -384,15 +342,6 @@ function unionOf(converted: readonly (JsonObject | Unsatisfiable)[]): JsonObject
     return {};
   }
   return more.length === 0 ? first : { anyOf: distinct };
-}
-
-/** The names that the properties of an object may have, if they are listed. */
-function namesIn(propertyNames: Json): string[] | undefined {
-  if (propertyNames === false) {
-    return [];
-  }
-  const values = isObject(propertyNames) ? valuesOf(propertyNames) : undefined;
-  return values?.filter((value) => typeof value === 'string');
 }
 
 /** Rewrites tuples of drafts before 2020-12. These drafts have the list of a tuple's items in `items`. */
