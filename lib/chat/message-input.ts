@@ -4,6 +4,7 @@ import type { AssistantMessage, ToolMessage, UserMessage } from '../prompt/messa
 
 /** A part of a text, as in the OpenAI API. */
 export interface TextPart {
+  /** Marks a text. */
   readonly type: 'text';
   /** Parts are joined unchanged, with nothing between them. */
   readonly text: string;

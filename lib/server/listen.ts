@@ -17,6 +17,7 @@ export interface ListeningServer {
    * Idempotent. Close the agent afterwards: it saves idle conversations.
    */
   close(): Promise<void>;
+  /** The same as {@link ListeningServer.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 
