@@ -3,7 +3,7 @@ import { FORGET_OPTIONS, type ForgetOptions, type ForgetReport } from '../cache/
 import { isOf } from '../cache/prefix-cache.js';
 import type { TemplateCacheStats } from '../cache/statistics.js';
 import { TemplateCache, type TemplateOptions } from '../cache/template-cache.js';
-import { type ChatRequest, chat, countPromptTokens } from '../chat/chat.js';
+import { type ChatRequest, chat, countPromptTokens, renderPromptText } from '../chat/chat.js';
 import { findTemplate, templateSource } from '../chat/chat-host.js';
 import type { ChatModel } from '../chat/chat-model.js';
 import { type Completion, type CompletionOptions, type CompletionPart, streamComplete } from '../chat/completion.js';
@@ -129,6 +129,11 @@ export class AgentServer implements ChatModel {
   /** @internal The replies of this agent, as they were sampled. */
   get sampledReplies(): SampledReplies {
     return this.#parts.sampledReplies;
+  }
+
+  /** The chat template (Jinja) in use. Empty if the model has none. */
+  get chatTemplate(): string {
+    return this.#parts.renderer.chatTemplate;
   }
 
   /** Maximum number of tokens that one session may hold. */
@@ -264,6 +269,19 @@ export class AgentServer implements ChatModel {
     const { systemPrompt, messages } = readConversation(input as readonly ConversationMessage[], ownPrompt);
     const { source } = await templateSource(this.#parts, { tools, systemPrompt, messages });
     return (await this.#parts.renderer.tokens(source, messages)).tokens.length;
+  }
+
+  /**
+   * Renders the prompt of a request of {@link chat}, with the generation prompt. The text does not contain the token at
+   * the beginning of a text (BOS) that some models add.
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `CLOSED`, `ABORTED`, and the codes of rendering.
+   */
+  async renderPrompt(request: ChatRequest): Promise<string> {
+    this.#requireOpen();
+    return this.#unlessClosed('renderPrompt', request?.signal, (signal) =>
+      renderPromptText(this.#parts, request, signal),
+    );
   }
 
   /**

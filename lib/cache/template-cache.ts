@@ -32,6 +32,14 @@ import { cacheStatistics, type TemplateCacheStats } from './statistics.js';
 /** A template: the prefix with which sessions start. For a missing field, the agent's value is used. */
 export interface TemplateOptions extends TemplateSource, TenantOptions {}
 
+/** A cached template, named by its key. */
+export interface TemplateKey {
+  /** The key of the template: SHA-256, 64 hex digits. See `CacheEntry`. */
+  key: string;
+}
+
+const KEY = /^[0-9a-f]{64}$/;
+
 const WARM = {
   /** Stops with `ABORTED`. Templates that are ready stay. */
   signal: abortSignal().optional(),
@@ -150,7 +158,7 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
   }
 
   /** Deletes one template in every tier and returns whether the template was cached. The next start is a prefill. */
-  async invalidate(template: Template): Promise<boolean> {
+  async invalidate(template: Template | TemplateKey): Promise<boolean> {
     const key = await this.#keyOf(template);
     return key !== undefined && invalidateKey(this.#parts.cache.stores, key);
   }
@@ -159,14 +167,14 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
    * Protects a template from eviction, even by other processes and after a restart. The template need not be cached
    * yet.
    *
-   * @throws HeadstartError `WRITE_FAILED`.
+   * @throws HeadstartError `WRITE_FAILED`, `INVALID_ARGUMENT` (no key).
    */
-  async pin(template: Template): Promise<void> {
+  async pin(template: Template | TemplateKey): Promise<void> {
     await this.#setPinned(template, true);
   }
 
   /** Allows the eviction of a pinned template again. */
-  async unpin(template: Template): Promise<void> {
+  async unpin(template: Template | TemplateKey): Promise<void> {
     await this.#setPinned(template, false);
   }
 
@@ -218,13 +226,16 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
   }
 
   /** Returns the key of a template. Undefined if sessions with these options have no template. */
-  async #keyOf(template: Template): Promise<string | undefined> {
+  async #keyOf(template: Template | TemplateKey): Promise<string | undefined> {
     const { cache, find } = this.#parts;
+    if ('key' in template) {
+      return checkedKey(template.key);
+    }
     const { tokens } = await find(template);
     return tokens.length === 0 ? undefined : cache.keyring(template.tenant).keyOf(tokens);
   }
 
-  async #setPinned(template: Template, pinned: boolean): Promise<void> {
+  async #setPinned(template: Template | TemplateKey, pinned: boolean): Promise<void> {
     const key = await this.#keyOf(template);
     if (key !== undefined) {
       await setPinned(this.#parts.cache.stores, key, pinned);
@@ -234,4 +245,12 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
   async #text(tokens: readonly number[]): Promise<string> {
     return new TextDecoder().decode(await this.#parts.model.detokenize(Int32Array.from(tokens), { special: true }));
   }
+}
+
+/** @throws HeadstartError `INVALID_ARGUMENT`. */
+function checkedKey(key: unknown): string {
+  if (typeof key !== 'string' || !KEY.test(key)) {
+    throw new HeadstartError('INVALID_ARGUMENT', `Expected \`key\` to be 64 hex digits, got ${describe(key)}`);
+  }
+  return key;
 }

@@ -145,18 +145,36 @@ export async function countPromptTokens(host: ChatHost, request: ChatRequest, si
 }
 
 /**
+ * Renders the text of a request's first prompt, with the generation prompt. Earlier replies appear as the chat template
+ * writes them.
+ *
+ * @param signal aborts the call
+ * @throws HeadstartError as `AgentServer.renderPrompt`.
+ */
+export async function renderPromptText(host: ChatHost, request: ChatRequest, signal: AbortSignal): Promise<string> {
+  const { source, turn, options } = await readFirstTurn(host, request, readLimits(request, CHAT_OPTIONS, signal));
+  return (await orAborted(host.renderer.text(source, turn.messages, options), turn.signal)).text;
+}
+
+/**
  * Renders the first prompt of a request, without a reply.
  *
  * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `ABORTED`, and the errors of rendering.
  */
 export async function firstPrompt(host: ChatHost, request: ChatRequest, limits: ReplyLimits): Promise<FirstPrompt> {
-  const { source, turn } = await readRequest(host, request, readChat(request.messages), limits);
-  const options = promptOptions(turn, await prepareFormat(turn.responseFormat), 0);
+  const { source, turn, options } = await readFirstTurn(host, request, limits);
   const { messages, indices, signal } = turn;
-  throwIfAborted(signal);
   const replyScope = host.engine.reproducible ? undefined : { group: host.cache.keyring(request.tenant).group };
   const prompt = await orAborted(host.sampledReplies.tokens({ replyScope }, source, messages, options), signal);
   return { prompt, source, messages, indices, options };
+}
+
+/** @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `ABORTED`. */
+async function readFirstTurn(host: ChatHost, request: ChatRequest, limits: ReplyLimits) {
+  const { source, turn } = await readRequest(host, request, readChat(request.messages), limits);
+  const options = promptOptions(turn, await prepareFormat(turn.responseFormat), 0);
+  throwIfAborted(turn.signal);
+  return { source, turn, options };
 }
 
 /** @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`. */

@@ -5,7 +5,7 @@ import type { PartQueue } from '../generate/part-queue.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
 import { makeSampler, mergeSampling } from '../generate/sampling.js';
 import type { FinishPart } from '../generate/stream-parts.js';
-import { boolean, group, type OptionsOf } from '../option-types.js';
+import { boolean, callable, group, type OptionsOf, text } from '../option-types.js';
 import { describe } from '../options.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import type { ChatServices } from './chat-host.js';
@@ -23,6 +23,13 @@ const COMPLETION = {
    * yourself. @default false
    */
   parseSpecial: boolean().default(false),
+  /** The tenant of the completion. Different tenants never share cached tokens. @default none */
+  tenant: text().optional(),
+  /**
+   * Called with the number of tokens of the prompt, as soon as it is known that the prompt fits into the context. The
+   * completion may then still wait for a sequence. @default none
+   */
+  onPrompt: callable<(tokens: number) => void>().optional(),
 };
 
 /** Options of a completion. */
@@ -65,9 +72,10 @@ export function streamComplete(
     const limits = readLimits(options, COMPLETION_OPTIONS, closing, leaveSignal);
     return runReply(OWNER, limits, queue, async () => {
       const tokens = await promptTokens(services, prompt, options.parseSpecial ?? false);
+      options.onPrompt?.(tokens.length);
       const sampling = mergeSampling(defaults, limits.generation.sampling);
       const setup = { kind: 'request', template: new Int32Array(), useCache: true } as const;
-      const sequence = new ConversationSequence({ ...services, ...setup });
+      const sequence = new ConversationSequence({ ...services, ...setup, tenant: options.tenant });
       const lock = new TurnLock(services.lock, sequence);
       const run = () => generate({ ...services, sequence, lock, queue }, { ...limits, tokens, sampling });
       return { lock, run };

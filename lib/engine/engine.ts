@@ -55,6 +55,8 @@ export interface EngineStatus {
   activeSessions: number;
   /** Sessions that hold a sequence, including active sessions. */
   heldSequences: number;
+  /** Maximum of `heldSequences`: the option `nSeqMax`. */
+  maxSequences: number;
   /** KV cells, one per token. Forked sequences share cells, which count once. */
   kvCells: {
     /** Size of the KV cache. */
@@ -288,6 +290,7 @@ export class Engine {
       queueLength: this.sessions.queueLength + this.#scheduler.waiting,
       activeSessions: this.sessions.busyCount,
       heldSequences: this.sessions.leased.size,
+      maxSequences: this.sessions.size,
       kvCells: { total: kvCells, used, free: Math.max(0, kvCells - used) },
       savedBytes: byKind.conversation.bytes + byKind.request.bytes,
       tokensPerSecond: this.#scheduler.throughput.tokensPerSecond(),

@@ -2,21 +2,24 @@
 import { type Context, Hono } from 'hono';
 import { cors } from 'hono/cors';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
-import type { ChatModel } from '../chat/chat-model.js';
 import { forgivingLogger } from '../logger.js';
 import { parseOptions } from '../parse-options.js';
 import { anthropicError } from './anthropic/error.js';
 import { countMessageTokens, readMessages } from './anthropic/messages.js';
+import { addHeadstart } from './headstart/endpoints.js';
+import { RecentRequests } from './headstart/recent-requests.js';
 import { AccessControl, type Client } from './http/access.js';
 import { Admission } from './http/admission.js';
 import { answer } from './http/answer.js';
 import { HttpError, httpErrorOf } from './http/http-error.js';
 import { readJson } from './http/json-body.js';
-import type { ErrorBody, ReplyRequest } from './http/reply-events.js';
-import { readChatCompletion } from './openai/chat-completions.js';
+import type { ErrorBody, FinishedReply, ReplyRequest } from './http/reply-events.js';
+import { addHealth, addLlamaServer } from './llama-server/endpoints.js';
+import { Metrics } from './llama-server/metrics.js';
+import { addOpenAi } from './openai/endpoints.js';
 import { openAiError } from './openai/error.js';
-import { listModels } from './openai/models.js';
 import { Responses } from './responses/responses.js';
+import type { ServedModel } from './served-model.js';
 import { HANDLER_OPTIONS, type HandlerOptions, type ResolvedHandlerOptions } from './server-options.js';
 
 /** Answers HTTP requests, in the manner of the Fetch API. */
@@ -27,11 +30,17 @@ export interface Handler {
   readonly needsKey: boolean;
 }
 
+/** The answer of endpoints that the model does not support. This is no failure of the server. */
+const NOT_IMPLEMENTED = 501;
+
 /** What the endpoints of a handler share. */
 export interface Services {
-  model: ChatModel;
+  model: ServedModel;
   options: ResolvedHandlerOptions;
   admission: Admission;
+  metrics: Metrics;
+  /** The reports of answered requests. */
+  recent: RecentRequests;
 }
 
 /** The variables of a request. */
@@ -44,7 +53,7 @@ export type App = Hono<{ Variables: RequestVariables }>;
 
 /** What an endpoint knows about a request besides its body. */
 export interface RequestDetails {
-  model: ChatModel;
+  model: ServedModel;
   headers: Headers;
   client: Client;
   /** Aborts when the client leaves. */
@@ -62,10 +71,12 @@ export type ReadReplyRequest = (body: unknown, details: RequestDetails) => Reply
  * @param model the model, for example an `AgentServer`
  * @throws HeadstartError `CONFIG_INVALID`.
  */
-export function createHandler(model: ChatModel, options: HandlerOptions = {}): Handler {
+export function createHandler(model: ServedModel, options: HandlerOptions = {}): Handler {
   const parsed = parseOptions(HANDLER_OPTIONS, options, { where: 'the options of `createHandler`' });
   const { logger, allowedOrigins = [], maxRequests, apiKeys } = parsed;
-  const services = { model, options: parsed, admission: new Admission(maxRequests) };
+  const admission = new Admission(maxRequests);
+  const metrics = new Metrics(model, admission);
+  const services = { model, options: parsed, admission, metrics, recent: new RecentRequests() };
   const log = logger && forgivingLogger(logger);
   const access = new AccessControl(parsed);
   const app: App = new Hono();
@@ -73,13 +84,17 @@ export function createHandler(model: ChatModel, options: HandlerOptions = {}): H
     app.use(cors({ origin: [...allowedOrigins] }));
   }
   app.use(async (context, next) => {
+    await next();
+    metrics.onStatus(context.res.status);
+  });
+  addHealth(app, services);
+  app.use(async (context, next) => {
     context.set('client', access.admit(context.req.raw));
     await next();
   });
-  app.post('/v1/chat/completions', replyEndpoint(services, readChatCompletion));
+  addOpenAi(app, services);
   app.post('/v1/messages', replyEndpoint(services, readMessages));
   app.post('/v1/messages/count_tokens', jsonEndpoint(services, countMessageTokens));
-  app.get('/v1/models', (context) => context.json(listModels(model)));
   const responses = new Responses(parsed);
   app.post('/v1/responses', replyEndpoint(services, responses.read));
   app.get('/v1/responses/:id', (context) =>
@@ -88,12 +103,14 @@ export function createHandler(model: ChatModel, options: HandlerOptions = {}): H
   app.delete('/v1/responses/:id', (context) =>
     context.json(responses.delete(context.req.param('id'), context.get('client'))),
   );
+  addLlamaServer(app, services);
+  addHeadstart(app, services);
   app.notFound(() => {
     throw new HttpError(404, 'not_found', 'This server has no such endpoint');
   });
   app.onError((error, context) => {
     const failure = httpErrorOf(error);
-    if (failure.status >= 500) {
+    if (failure.status >= 500 && failure.status !== NOT_IMPLEMENTED) {
       log?.('error', `${context.req.method} ${context.req.path}: ${error.message}`);
     }
     return context.json(
@@ -107,17 +124,30 @@ export function createHandler(model: ChatModel, options: HandlerOptions = {}): H
 }
 
 /** The endpoint that answers requests for a reply in one dialect. */
-export function replyEndpoint({ model, options, admission }: Services, read: ReadReplyRequest) {
+export function replyEndpoint(services: Services, read: ReadReplyRequest) {
+  const { model, options, admission, metrics, recent } = services;
   return async (context: Context): Promise<Response> => {
     const { raw } = context.req;
     const leave = admission.enter();
     try {
       const body = await readJson(raw, options.maxBodyBytes);
-      const request = read(body, detailsOf(context, model, options));
+      const details = detailsOf(context, model, options);
+      const request = read(body, details);
+      const onReply = (reply: FinishedReply) => {
+        metrics.onReply(reply);
+        recent.add(reply, context.req.path, details.client);
+      };
       const onStreamError = ({ status, message }: HttpError) => {
+        metrics.onStatus(status);
         if (status >= 500) options.logger?.('error', `${context.req.path}: ${message}`);
       };
-      return await answer(context, request, { model, keepAliveMs: options.keepAliveMs, onStreamError, onEnd: leave });
+      return await answer(context, request, {
+        model,
+        keepAliveMs: options.keepAliveMs,
+        onReply,
+        onStreamError,
+        onEnd: leave,
+      });
     } catch (error) {
       leave();
       throw error;
@@ -126,7 +156,7 @@ export function replyEndpoint({ model, options, admission }: Services, read: Rea
 }
 
 /** The endpoint that answers a JSON body with another one, without a place among the requests in progress. */
-function jsonEndpoint(
+export function jsonEndpoint(
   { model, options }: Services,
   answerJson: (body: unknown, details: RequestDetails) => Promise<object>,
 ) {
@@ -138,7 +168,7 @@ function jsonEndpoint(
 
 function detailsOf(
   context: Context,
-  model: ChatModel,
+  model: ServedModel,
   { normalizers: normalizes }: ResolvedHandlerOptions,
 ): RequestDetails {
   const { headers, signal } = context.req.raw;

@@ -5,12 +5,14 @@ import type { ChatRequest } from '../../chat/chat.js';
 import type { ChatModel } from '../../chat/chat-model.js';
 import type { Reply, StreamPart } from '../../generate/stream-parts.js';
 import { type HttpError, httpErrorOf } from './http-error.js';
-import type { ReplyEvents, ReplyRequest, ServerEvent } from './reply-events.js';
+import type { FinishedReply, ReplyEvents, ReplyRequest, ServerEvent, StartReply } from './reply-events.js';
 
 export interface AnswerOptions {
   model: ChatModel;
   /** Interval of events while the model reads a long prompt, in ms. */
   keepAliveMs: number;
+  /** Called at the end of each reply. */
+  onReply(reply: FinishedReply): void;
   /** Called with an error that happened after the stream had begun. */
   onStreamError(error: HttpError): void;
   /** Called when the response is complete or the client has left. */
@@ -29,12 +31,15 @@ export async function answer(context: Context, request: ReplyRequest, options: A
   const signal = AbortSignal.any([context.req.raw.signal, leaving.signal]);
   try {
     if (request.events === undefined) {
-      const replies = await Promise.all(request.choices.map((choice) => model.chat({ ...choice, signal }).result));
+      const replies = await Promise.all(request.choices.map((choice) => start(model, choice, { signal }).result));
       onEnd();
+      for (const reply of replies) {
+        options.onReply(reply);
+      }
       return context.json(request.body(replies as Reply[]));
     }
     const { events } = request;
-    const choices = request.choices.map((choice) => new StreamedChoice(model, { ...choice, signal }));
+    const choices = request.choices.map((choice) => new StreamedChoice(model, choice, signal));
     const promptTokens = await Promise.all(choices.map((choice) => choice.prompt));
     context.header('cache-control', 'no-store');
     return streamSSE(context, async (stream) => {
@@ -48,6 +53,10 @@ export async function answer(context: Context, request: ReplyRequest, options: A
   }
 }
 
+function start(model: ChatModel, choice: ChatRequest | StartReply, options: Parameters<StartReply>[0]) {
+  return typeof choice === 'function' ? choice(options) : model.chat({ ...choice, ...options });
+}
+
 /** One reply of a streamed response. */
 class StreamedChoice {
   /** Resolves with the number of prompt tokens as soon as the prompt is known to fit. Rejects if the request fails. */
@@ -55,12 +64,12 @@ class StreamedChoice {
   readonly #parts: AsyncIterator<StreamPart>;
   readonly #first: Promise<IteratorResult<StreamPart>>;
 
-  constructor(model: ChatModel, request: ChatRequest) {
+  constructor(model: ChatModel, choice: ChatRequest | StartReply, signal: AbortSignal) {
     let onPrompt: (tokens: number) => void = () => undefined;
     const prompted = new Promise<number>((resolve) => {
       onPrompt = resolve;
     });
-    this.#parts = model.chat({ ...request, onPrompt })[Symbol.asyncIterator]();
+    this.#parts = start(model, choice, { signal, onPrompt })[Symbol.asyncIterator]();
     this.#first = this.#parts.next();
     this.prompt = Promise.race([prompted, this.#first.then(() => 0)]);
     this.prompt.catch(() => undefined); // another choice may fail first
@@ -105,6 +114,9 @@ class EventWriter {
 
   async #writeParts(choice: StreamedChoice, index: number): Promise<void> {
     for await (const part of choice.parts()) {
+      if (part.type === 'finish') {
+        this.#options.onReply(part);
+      }
       await this.#send(this.#events.part(part, index));
     }
   }

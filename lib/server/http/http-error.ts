@@ -69,6 +69,8 @@ export function httpErrorOf(error: unknown): HttpError {
   switch (code) {
     case 'QUEUE_FULL':
       return busy();
+    case 'ENTRY_MISSING':
+      return new HttpError(404, 'entry_missing', message);
     case 'ABORTED':
       return new HttpError(CLIENT_LEFT, 'aborted', message);
     case 'CLOSED':

@@ -1,6 +1,8 @@
 // What a dialect is: how it reads requests, and how it writes replies and streams.
 import type { ChatRequest } from '../../chat/chat.js';
-import type { Reply, StreamPart } from '../../generate/stream-parts.js';
+import type { Completion, CompletionPart } from '../../chat/completion.js';
+import type { ReplyStream } from '../../generate/reply-stream.js';
+import type { FinishPart, Reply, StreamPart } from '../../generate/stream-parts.js';
 import type { HttpError } from './http-error.js';
 
 /** A server-sent event. */
@@ -25,10 +27,20 @@ export interface ReplyEvents {
   fail(error: HttpError): readonly ServerEvent[];
 }
 
+/** What every reply has at its end. */
+export type FinishedReply = Pick<FinishPart, 'finishReason' | 'usage' | 'cache'>;
+
+/** Starts a reply to something else than a conversation. */
+export type StartReply = (options: {
+  signal: AbortSignal;
+  /** Called with the number of tokens of the prompt, as soon as it is known that the prompt fits into the context. */
+  onPrompt?: (tokens: number) => void;
+}) => ReplyStream<CompletionPart, Completion>;
+
 /** A request for a reply, read from the body of a dialect. */
 export interface ReplyRequest {
   /** One request for each reply that the client wants. */
-  choices: readonly ChatRequest[];
+  choices: readonly (ChatRequest | StartReply)[];
   /** How to stream the replies; undefined if the client wants them at once. */
   events: ReplyEvents | undefined;
   /** The body of the response if the client does not want a stream. */

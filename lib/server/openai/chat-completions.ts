@@ -14,8 +14,10 @@ import type { ReadReplyRequest } from '../handler.js';
 import type { HttpError } from '../http/http-error.js';
 import { jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
 import { sessionNameOf } from '../http/session-name.js';
+import { timingsOf } from '../llama-server/timings.js';
 import { chatRequestOf, readChatBody } from './chat-request.js';
 import { openAiError } from './error.js';
+import { withSeedOf } from './sampling.js';
 
 export const readChatCompletion: ReadReplyRequest = (input, { model, headers, client: { tenant } }) => {
   const body = readChatBody(input);
@@ -30,17 +32,6 @@ export const readChatCompletion: ReadReplyRequest = (input, { model, headers, cl
     body: (replies) => envelope.completion(replies),
   };
 };
-
-/** Each choice of a request with a seed gets a seed of its own. */
-function withSeedOf<Request extends { sampling?: { seed?: number | undefined } | undefined }>(
-  request: Request,
-  index: number,
-): Request {
-  const { sampling } = request;
-  return sampling?.seed === undefined || index === 0
-    ? request
-    : { ...request, sampling: { ...sampling, seed: (sampling.seed + index) % (2 ** 32 - 1) } };
-}
 
 /** The fields that all objects of one response have. */
 class Envelope {
@@ -57,6 +48,7 @@ class Envelope {
       object: 'chat.completion',
       choices: replies.map(choiceOf),
       usage: usageOf(replies),
+      timings: timingsOf(first),
       headstart: { cache: first.cache },
     };
   }
@@ -88,20 +80,25 @@ function callOf({ toolCallId, toolName, input }: ToolCall): object {
   return { id: toolCallId, type: 'function', function: { name: toolName, arguments: text } };
 }
 
-function finishReasonOf(reason: FinishReason): string {
+export function finishReasonOf(reason: FinishReason): string {
   return reason === 'tool-calls' ? 'tool_calls' : reason === 'length' ? 'length' : 'stop';
 }
 
-/** The usage of all choices together. They have the same prompt. */
-export function usageOf(replies: readonly { usage: Usage }[]): object {
-  const sum = (field: keyof Usage) => replies.reduce((total, { usage }) => total + usage[field], 0);
-  const prompt = replies[0]?.usage.inputTokens ?? 0;
+/**
+ * The usage of all choices together. A prompt counts once, even if it has several choices.
+ *
+ * @param choicesPerPrompt by default all choices have the same prompt
+ */
+export function usageOf(replies: readonly { usage: Usage }[], choicesPerPrompt = replies.length): object {
+  const prompts = replies.filter((_, index) => index % choicesPerPrompt === 0);
+  const sum = (field: keyof Usage, of = replies) => of.reduce((total, { usage }) => total + usage[field], 0);
+  const prompt = sum('inputTokens', prompts);
   const completion = sum('outputTokens');
   return {
     prompt_tokens: prompt,
     completion_tokens: completion,
     total_tokens: prompt + completion,
-    prompt_tokens_details: { cached_tokens: replies[0]?.usage.cachedInputTokens ?? 0 },
+    prompt_tokens_details: { cached_tokens: sum('cachedInputTokens', prompts) },
     completion_tokens_details: { reasoning_tokens: sum('reasoningTokens') },
   };
 }
@@ -155,7 +152,12 @@ class ChatCompletionEvents implements ReplyEvents {
 
   end(): ServerEvent[] {
     const [first] = this.#finished as [FinishPart];
-    const usage = { choices: [], usage: usageOf(this.#finished), headstart: { cache: first.cache } };
+    const usage = {
+      choices: [],
+      usage: usageOf(this.#finished),
+      timings: timingsOf(first),
+      headstart: { cache: first.cache },
+    };
     return [...(this.#includesUsage ? [this.#envelope.chunk(usage)] : []), { data: '[DONE]' }];
   }
 
@@ -181,7 +183,7 @@ class ChatCompletionEvents implements ReplyEvents {
     const { finishReason, logProbabilities } = part;
     const logprobs = logProbabilities === undefined ? null : logProbabilitiesOf(logProbabilities);
     const last = { index: choice, delta: {}, logprobs, finish_reason: finishReasonOf(finishReason) };
-    return this.#envelope.chunk({ choices: [last] });
+    return this.#envelope.chunk({ choices: [last], timings: timingsOf(part) });
   }
 
   #delta(index: number, delta: object): ServerEvent {

@@ -2,13 +2,12 @@
 import { z } from 'zod';
 import type { ChatRequest } from '../../chat/chat.js';
 import type { RequestMessage } from '../../chat/message-input.js';
-import type { SamplingOptions } from '../../sampling-options.js';
 import type { Tool, ToolChoice } from '../../tools/tool.js';
 import { checkedBody } from '../http/checked-body.js';
 import { HttpError } from '../http/http-error.js';
+import { SAMPLING_FIELDS, samplingOf } from './sampling.js';
 
 const jsonObject = z.looseObject({});
-const number = z.number().nullish();
 const integer = z.int().nullish();
 
 const FUNCTION_TOOL = z.object({
@@ -33,16 +32,7 @@ const BODY = z.object({
   max_tokens: integer,
   max_completion_tokens: integer,
   n: z.int().min(1).max(16).nullish(),
-  seed: integer,
-  temperature: number,
-  top_p: number,
-  top_k: integer,
-  min_p: number,
-  typical_p: number,
-  repeat_penalty: number,
-  frequency_penalty: number,
-  presence_penalty: number,
-  logit_bias: z.record(z.string(), z.number()).nullish(),
+  ...SAMPLING_FIELDS,
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
   reasoning_effort: z.string().nullish(),
@@ -81,7 +71,7 @@ export function chatRequestOf(body: ChatCompletionBody): ChatRequest {
 }
 
 /** The tools that the model can call. Hosted tools, which this server does not have, are left out. */
-function toolsOf(tools: readonly object[]): Tool[] {
+export function toolsOf(tools: readonly object[]): Tool[] {
   return tools.flatMap((tool) => {
     const { success, data } = FUNCTION_TOOL.safeParse(tool);
     if (!success) {
@@ -106,26 +96,6 @@ function schemaOf({ json_schema: format }: Record<string, unknown>): object {
     throw new HttpError(400, 'invalid_request', '`response_format.json_schema.schema`: expected a JSON Schema');
   }
   return schema;
-}
-
-function samplingOf(body: ChatCompletionBody): SamplingOptions {
-  const bias = Object.entries(body.logit_bias ?? {}).map(([token, value]) => [
-    token,
-    value <= -100 ? Number.NEGATIVE_INFINITY : value,
-  ]);
-  const sampling: Record<string, number | object | null | undefined> = {
-    temperature: body.temperature,
-    topP: body.top_p,
-    topK: body.top_k,
-    minP: body.min_p,
-    typicalP: body.typical_p,
-    repeatPenalty: body.repeat_penalty,
-    frequencyPenalty: body.frequency_penalty,
-    presencePenalty: body.presence_penalty,
-    seed: body.seed === null || body.seed === undefined || body.seed < 0 ? undefined : body.seed % (2 ** 32 - 1),
-    logitBias: bias.length > 0 ? Object.fromEntries(bias) : undefined,
-  };
-  return Object.fromEntries(Object.entries(sampling).filter(([, value]) => value !== null && value !== undefined));
 }
 
 function wantsReasoning({ reasoning_effort: effort, chat_template_kwargs: options }: ChatCompletionBody): boolean {
