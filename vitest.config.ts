@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer } from 'vitest/node';
 
 /** Tests import the package by its name, as users do. An alias resolves each name to an entry point in this folder. */
 const entryPoints = (folder: string, ending: string) =>
@@ -18,24 +19,21 @@ export const sources = entryPoints('lib', 'ts');
  */
 const compiled = entryPoints('dist', 'js');
 
-/**
- * These tests compute on one thread. One worker more than cores uses the time in which a test waits for a child
- * process.
- */
-const PARALLEL = { maxWorkers: availableParallelism() + 1, sequence: { groupOrder: 0 } };
-
-/**
- * The demo, the benchmarks, the examples and the programs of the documents compute on all cores. They run one after
- * another, because a program becomes many times slower while another busy process uses the cores.
- */
-const ALONE = { maxWorkers: 1, sequence: { groupOrder: 1 } };
+/** Starts the programs on a real model first, because they take longest. Otherwise one core would idle at the end. */
+class LongestFirst extends BaseSequencer {
+  override async sort(files: Parameters<BaseSequencer['sort']>[0]) {
+    const isLong = ({ project }: (typeof files)[number]) => project.name === 'model';
+    const sorted = await super.sort(files);
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+  }
+}
 
 /**
  * Makes one project per kind of test, so that a kind can run alone: `npm test -- --project unit`. Each test file that
  * uses the addon runs in its own process. A crash then ends only one file, and two files never share a thread by
  * accident.
  */
-const project = (name: string, folders: string[], options: object) => ({
+const project = (name: string, folders: string[], options: object = {}) => ({
   extends: true as const,
   test: { name, ...options, include: folders.map((folder) => `test/${folder}/**/*.test.ts`) },
 });
@@ -45,12 +43,16 @@ export default defineConfig({
   test: {
     // The tests of the published package run separately: `npm run test:package`.
     projects: [
-      project('unit', ['unit'], { ...PARALLEL, isolate: false }),
-      project('micro', ['native', 'integration', 'soak'], PARALLEL),
-      project('repo', ['repo'], PARALLEL),
-      project('model', ['model'], ALONE),
+      project('unit', ['unit'], { isolate: false }),
+      project('micro', ['native', 'integration', 'soak']),
+      project('repo', ['repo']),
+      project('model', ['model']),
     ],
     pool: 'forks',
+    // All tests compute on one thread. One worker more than cores uses the time in which a test waits for a child
+    // process.
+    maxWorkers: availableParallelism() + 1,
+    sequence: { sequencer: LongestFirst },
     server: { deps: { external: [/\/dist\/(index|(native|server)\/index|internal)\.js$/] } },
     // Vitest keeps compiled modules in node_modules, so that a run compiles only changed files. This saves time,
     // because almost every test file imports all of lib.

@@ -3,6 +3,7 @@
 //
 //   node low-level.js MODEL.gguf
 import { rm } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { Model, SequenceState } from 'llama-headstart/native';
 
 const path = process.argv[2];
@@ -10,7 +11,7 @@ if (path === undefined) {
   throw new Error('Expected the path of a GGUF file: node low-level.js MODEL.gguf');
 }
 await using model = await Model.load({ path });
-await using context = await model.createContext({ kvCells: 2048, maxSequences: 4, nThreads: 2 });
+await using context = await model.createContext({ kvCells: 2048, maxSequences: 4, nThreads: availableParallelism() });
 
 const prefix = await model.tokenize('Here are three facts about the sea. ');
 await context.decode(batch(0, 0, prefix));

@@ -4,6 +4,7 @@
 //   node template-caching.js [MODEL]
 //
 // MODEL is the path of a GGUF file, hf:owner/name:QUANTIZATION, or a URL.
+import { availableParallelism } from 'node:os';
 import { AgentServer, type ModelConfig, type Session, type Tool } from 'llama-headstart';
 
 const model: ModelConfig = {
@@ -14,8 +15,8 @@ const model: ModelConfig = {
   },
   batchSize: 512,
   nSeqMax: 4,
-  nThreads: 4,
-  nThreadsBatch: 4,
+  nThreads: availableParallelism(),
+  nThreadsBatch: availableParallelism(),
   useHfParams: true,
   retryConfig: { maxRetries: 3, initialDelayMs: 1000, backoffMultiplier: 2, maxDelayMs: 30_000 },
   debug: false,

@@ -11,6 +11,12 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
  */
 const HANG_MS = 100_000 * Number(process.env.LLAMA_HEADSTART_PATIENCE ?? 1);
 
+/** An environment in which a program computes on one thread. */
+export const ONE_CORE = {
+  ...process.env,
+  NODE_OPTIONS: `--import=${new URL('one-core.mjs', import.meta.url).href}`,
+};
+
 export interface ChildResult {
   code: number | null;
   signal: NodeJS.Signals | null;
@@ -28,7 +34,7 @@ export const CLEAN: ChildResult = { code: 0, signal: null, stdout: '', stderr: '
 export function runChild(
   script: string,
   args: readonly string[] = [],
-  options: { nodeArgs?: readonly string[]; cwd?: string } = {},
+  options: { nodeArgs?: readonly string[]; cwd?: string; env?: NodeJS.ProcessEnv } = {},
 ): Promise<ChildResult> {
   requireFreshDist();
   return new Promise((resolve, reject) => {
@@ -36,7 +42,7 @@ export function runChild(
       cwd: options.cwd ?? root,
       stdio: ['ignore', 'pipe', 'pipe'],
       // Vitest's own settings must not reach the child.
-      env: { ...process.env, NODE_OPTIONS: '' },
+      env: options.env ?? { ...process.env, NODE_OPTIONS: '' },
     });
     let stdout = '';
     let stderr = '';

@@ -1,13 +1,13 @@
 // Checks that the output of the benchmarks has the documented form. These tests do not check any speed.
 import { basename } from 'node:path';
 import { expect, it } from 'vitest';
-import { runChild } from '../helpers/children.js';
+import { ONE_CORE, runChild } from '../helpers/children.js';
 import { microModel } from '../helpers/models.js';
 
 it('bench:native --json prints the medians of this package and of the baseline program', async () => {
   const model = microModel('dense');
   const args = ['--json', '--model', model, '--rounds', '1', '--tokens', '16'];
-  const { code, stdout, stderr } = await runChild('../bench/native.mjs', args);
+  const { code, stdout, stderr } = await runChild('../bench/native.mjs', args, { env: ONE_CORE });
   expect(code, stderr).toBe(0);
   const rates = { ours: expect.any(Number), llama: expect.any(Number) };
   const result = JSON.parse(stdout);
@@ -34,7 +34,7 @@ it('bench:native --json prints the medians of this package and of the baseline p
 it('bench:throughput --json prints a row for each number of sequences', async () => {
   const model = microModel('dense');
   const args = ['--json', '--model', model, '--rounds', '1', '--steps', '2', '--tokens', '32'];
-  const { code, stdout, stderr } = await runChild('../bench/throughput.mjs', args);
+  const { code, stdout, stderr } = await runChild('../bench/throughput.mjs', args, { env: ONE_CORE });
   expect(code, stderr).toBe(0);
   const number = expect.any(Number);
   const rows = [1, 2, 4, 8, 16, 32].map((sequences) => ({ sequences, ours: number, llama: number, ratio: number }));

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
+import { ONE_CORE } from '../helpers/children.js';
 import { microModel } from '../helpers/models.js';
 
 interface DemoSession {
@@ -18,7 +19,8 @@ interface DemoSession {
 
 it('the demo prints JSON, and its sessions reply the same after a prefill and after warm starts', async () => {
   const script = fileURLToPath(new URL('../../scripts/demo.mjs', import.meta.url));
-  const { stdout } = await promisify(execFile)(process.execPath, [script, '--json', '--model', microModel('dense')]);
+  const args = [script, '--json', '--model', microModel('dense')];
+  const { stdout } = await promisify(execFile)(process.execPath, args, { env: ONE_CORE });
   const { model, machine, template, uncached, cached, totals, stats } = JSON.parse(stdout);
 
   const nine = Array(9).fill('resident');

@@ -9,6 +9,7 @@ import ts from 'typescript';
 import { afterAll, describe, expect, it } from 'vitest';
 // @ts-expect-error: scripts are plain JavaScript
 import { compileExamples } from '../../scripts/examples.mjs';
+import { ONE_CORE } from '../helpers/children.js';
 import { PROGRAMS, programOf } from '../helpers/documents.js';
 import { testModel } from '../helpers/models.js';
 import { batchOf, prefill } from '../helpers/native.js';
@@ -32,7 +33,10 @@ async function runProgram(name: string, programs: Record<string, string> = {}): 
   for (const [program, path] of Object.entries(programs)) {
     await copyFile(path, join(place, program));
   }
-  const { stdout, stderr } = await promisify(execFile)(process.execPath, ['example.mjs'], { cwd: place });
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, ['example.mjs'], {
+    cwd: place,
+    env: ONE_CORE,
+  });
   expect(stderr).toBe('');
   return stdout;
 }
@@ -40,7 +44,7 @@ async function runProgram(name: string, programs: Record<string, string> = {}): 
 /** Returns the greedy text that the model generates after a prompt in a new context. */
 async function greedyText(prompt: string, count: number): Promise<string> {
   const model = await Model.load({ path: testModel() as string });
-  const context = await model.createContext({ kvCells: 4096, maxSequences: 3, nThreads: 2 });
+  const context = await model.createContext({ kvCells: 4096, maxSequences: 3 });
   const prefix = await model.tokenize(prompt);
   let token = await prefill(context, 0, prefix);
   const bytes: Uint8Array[] = [];

@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 // @ts-expect-error: scripts are plain JavaScript
 import { compileExamples } from '../../scripts/examples.mjs';
 import { temporaryDirectory } from '../helpers/agents.js';
-import { requireFreshDist } from '../helpers/children.js';
+import { ONE_CORE, requireFreshDist } from '../helpers/children.js';
 import { testModel } from '../helpers/models.js';
 
 let examples: Record<string, string> = {};
@@ -22,7 +22,7 @@ async function run(name: string, ...args: string[]): Promise<string> {
   const { stdout, stderr } = await promisify(execFile)(
     process.execPath,
     [examples[name] as string, testModel() as string, ...args],
-    { cwd: await temporaryDirectory() },
+    { cwd: await temporaryDirectory(), env: ONE_CORE },
   );
   expect(stderr).toBe('');
   return stdout;
