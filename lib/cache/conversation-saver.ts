@@ -22,6 +22,9 @@ interface Plan {
   stored: StoredState | undefined;
 }
 
+/** Node.js fires a timer with a longer time at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /**
  * Decides when the states of conversations are saved: at an eviction, after a time without a request, and when the agent
  * is closed. Also decides which state is saved: the longest one from which the next prompt can continue.
@@ -84,6 +87,7 @@ export class ConversationSaver implements EngineSaver {
   }
 
   #wait(ms: number): void {
+    const limited = Math.min(ms, MAX_TIMER_MS);
     this.#timer = setTimeout(() => {
       this.#saveDue().finally(() => {
         this.#timer = undefined;
@@ -92,7 +96,7 @@ export class ConversationSaver implements EngineSaver {
           this.#wait(Math.max(0, next - performance.now()));
         }
       });
-    }, ms);
+    }, limited);
     this.#timer.unref();
   }
 

@@ -314,6 +314,11 @@ export class ConversationStore {
   async #evict(keep?: string): Promise<void> {
     const budget: DirectoryBudget = { maxDiskBytes: this.#maxBytes, maxAgeMs: this.options.maxAgeMs };
     await this.disk.evict(budget, await this.disk.index.refresh(), keep);
+    for (const name of this.#withKnownReplies) {
+      if (this.disk.index.get(name) === undefined) {
+        this.#withKnownReplies.delete(name); // the names would need more and more memory
+      }
+    }
   }
 
   /** How many bytes this process may still write within the hour. One-off requests may write half of the budget. */

@@ -49,9 +49,12 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
   }
 
   setBusy(busy: boolean): void {
+    const { inUse } = this.#setup.engine;
     if (busy) {
+      inUse.add(this.#sequence);
       this.#sequence.busy = true;
     } else {
+      inUse.delete(this.#sequence);
       this.#sequence.inProgress = false;
       this.makeEvictable();
     }
@@ -90,7 +93,8 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
   /** Releases the sequence, and drops its swapped-out state and its checkpoints. */
   close(): void {
     this.release();
-    const { states } = this.#setup.engine;
+    const { inUse, states } = this.#setup.engine;
+    inUse.delete(this.#sequence);
     states.dropSwapped(this.#sequence);
     states.setCheckpoints(this.#sequence, {});
   }

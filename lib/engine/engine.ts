@@ -97,6 +97,8 @@ export class Engine {
   readonly reproducible: Reproducibility | undefined;
   /** @internal Undefined if conversations are not kept on disk. */
   saver: ConversationSaver | undefined;
+  /** @internal The sequences of turns and requests in progress. Some of them have no id now. */
+  readonly inUse = new Set<Sequence>();
   readonly #scheduler: Scheduler;
   readonly #cellQueue: CellWaitQueue;
 
@@ -268,7 +270,7 @@ export class Engine {
    */
   forget(isForgotten: IsForgotten): { sequences: number; states: number } {
     let sequences = 0;
-    for (const sequence of [...this.sessions.leased].filter(isForgotten)) {
+    for (const sequence of [...new Set([...this.sessions.leased, ...this.inUse])].filter(isForgotten)) {
       sequence.isForgotten = sequence.busy || sequence.inProgress;
       sequences += this.sessions.evictIdle((other) => other === sequence, false) ? 1 : 0;
     }

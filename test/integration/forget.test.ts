@@ -3,9 +3,10 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as nextTick } from 'node:timers/promises';
 import type { AgentServer, ChatMessage, ForgetOptions } from 'llama-headstart';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { ALWAYS, ask, conversationsIn, LONG } from '../helpers/conversations.js';
+import { codeOf } from '../helpers/native.js';
 
 function start(cacheDir: string, settings: AgentSettings = {}): Promise<AgentServer> {
   return startAgent({ ...EXACT, cacheDir, conversations: ALWAYS, ...settings });
@@ -104,6 +105,21 @@ describe('conversations to forget', () => {
     expect(agent.health().heldSequences).toBe(0);
     await agent.close();
     expect(await conversationsIn(cacheDir)).toEqual([]);
+  });
+
+  it('are dropped after a request that waits for a sequence', async () => {
+    const agent = await startAgent({ nSeqMax: 1, contextSize: 8192, batchSize: 64 });
+    const controller = new AbortController();
+    const { signal } = controller;
+    const running = codeOf(() => ask(agent, [], LONG.repeat(20), { signal }));
+    await vi.waitUntil(() => agent.health().activeSessions > 0, { interval: 1 });
+    const waiting = ask(agent, [], LONG, OWNERS[0]);
+    await vi.waitUntil(() => agent.health().queueLength > 0, { interval: 1 });
+    await agent.forget({ tenant: 'a' });
+    controller.abort();
+    expect(await running).toBe('ABORTED');
+    await waiting;
+    expect(agent.health().heldSequences).toBe(0);
   });
 
   it('must be named', async () => {

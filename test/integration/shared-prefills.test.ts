@@ -1,7 +1,7 @@
 // Requests share prefills that are in progress or were aborted, on every kind of memory. Each reply equals the reply of
 // an agent that prefills everything.
 import { type AgentServer, type ChatMessage, type Reply, subscribeDiagnostics } from 'llama-headstart';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type AgentSettings, EXACT, startAgent } from '../helpers/agents.js';
 import { expectSameFirstToken } from '../helpers/first-token.js';
 import type { MicroModelName } from '../helpers/models.js';
@@ -155,4 +155,19 @@ describe.each(['hybrid', 'recurrent', 'sliding-window'] as const)('with the %s m
     const cold = await open(name, 'unified', { nSeqMax: 1 });
     expectSameFirstToken(reply, await cold.chat({ messages, ...OPTIONS }).result);
   });
+});
+
+it('a session that waits for a sequence has no prompt that requests wait for', async () => {
+  const agent = await open('hybrid', 'unified', { nSeqMax: 1, contextSize: 8192 });
+  const controller = new AbortController();
+  const running = codeOf(() => ask(agent, HEAD.repeat(20), controller.signal));
+  await vi.waitUntil(() => agent.health().activeSessions > 0, { interval: 1 });
+  const request = ask(agent, HEAD);
+  await vi.waitUntil(() => agent.health().queueLength > 0, { interval: 1 });
+  const session = agent.createSession();
+  await vi.waitUntil(() => agent.health().queueLength > 1, { interval: 1 });
+  controller.abort();
+  expect(await running).toBe('ABORTED');
+  await Promise.all([request, session]);
+  expect(agent.health()).toMatchObject({ activeSessions: 0, queueLength: 0 });
 });
