@@ -374,7 +374,7 @@ function sourcesOf(candidate: ConversationCandidate | DiskCandidate, states: Seq
   if (candidate.source === 'sequence') {
     return [candidate.sequence];
   }
-  return candidate.source === 'memory' ? states.ownersOf(candidate.stored) : [];
+  return candidate.source === 'memory' ? states.owners.of(candidate.stored) : [];
 }
 
 /**

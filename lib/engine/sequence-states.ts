@@ -12,6 +12,7 @@ import {
   withoutPartial,
 } from './sequence-contents.js';
 import { type IsForgotten, StateCaptures } from './state-captures.js';
+import { StateOwners } from './state-owners.js';
 import type { StateStore, StoredState } from './state-store.js';
 import type { StateTransfer } from './state-transfers.js';
 
@@ -38,22 +39,20 @@ export interface CheckpointTotals {
   ms: number;
 }
 
-/**
- * The states of sequences in the store. Several sequences may continue from one state: forks share the checkpoints and
- * the swapped-out state of their source. The store drops a state when its last owner releases it, or when another state
- * needs its bytes.
- */
+/** The states of sequences in the store. */
 export class SequenceStates {
   readonly store: StateStore;
   /** The checkpoints captured so far. */
   readonly checkpointTotals: CheckpointTotals = { count: 0, bytes: 0, ms: 0 };
   /** Captures states that need not stay in the store. */
   readonly captures: StateCaptures;
-  readonly #owners = new WeakMap<StoredState, Set<Sequence>>();
+  /** The sequences that may continue from each state. */
+  readonly owners: StateOwners;
 
   constructor(store: StateStore) {
     this.store = store;
     this.captures = new StateCaptures(store);
+    this.owners = new StateOwners(store, (owner) => this.#dropUseless(owner));
   }
 
   /**
@@ -74,7 +73,7 @@ export class SequenceStates {
     }
     try {
       const captured = await this.captures.capture(transfer, sequence, partial);
-      return captured && this.#put(sequence, captured, captured.state, transfer);
+      return captured && this.owners.put(sequence, captured, transfer);
     } finally {
       transfer.end(); // closes the state unless it was stored
     }
@@ -104,7 +103,7 @@ export class SequenceStates {
         return undefined;
       }
       const { tokens, state } = captured;
-      const stored = keeps ? this.#put(sequence, captured, state, transfer) : undefined;
+      const stored = keeps ? this.owners.put(sequence, captured, transfer) : undefined;
       const end = stored === undefined ? () => transfer.end() : this.store.hold(stored);
       return { tokens, chunks: [], state, end, stored };
     } catch (error) {
@@ -149,7 +148,7 @@ export class SequenceStates {
           swapped.stored = stored;
           this.#dropUseless(sequence);
         } else if (stored !== undefined) {
-          this.release(stored, sequence); // the contents were dropped during the capture
+          this.owners.release(stored, sequence); // the contents were dropped during the capture
         }
       }),
     };
@@ -230,9 +229,9 @@ export class SequenceStates {
   }
 
   #takeState(sequence: Sequence, { tokens, state, transfer }: ContentsCopy): StoredState | undefined {
-    const contents = { tokens, group: sequence.group };
+    const { group } = sequence;
     if (state === undefined || transfer !== undefined) {
-      return state && transfer && this.#put(sequence, contents, state, transfer);
+      return state && transfer && this.owners.put(sequence, { tokens, group, state }, transfer);
     }
     const shared = state.share();
     const own = this.captures.begin(ownerOf(sequence), tokens.length);
@@ -240,7 +239,7 @@ export class SequenceStates {
       shared.close();
       return undefined;
     }
-    const stored = this.#put(sequence, contents, shared, own);
+    const stored = this.owners.put(sequence, { tokens, group, state: shared }, own);
     own.end();
     return stored;
   }
@@ -255,7 +254,7 @@ export class SequenceStates {
     const { swapped } = sequence;
     sequence.swapped = undefined;
     if (swapped?.stored !== undefined) {
-      this.release(swapped.stored, sequence);
+      this.owners.release(swapped.stored, sequence);
     }
   }
 
@@ -297,11 +296,11 @@ export class SequenceStates {
     sequence.checkpoints = checkpoints;
     const current = checkpointsOf(sequence);
     for (const each of current) {
-      this.#owners.get(each)?.add(sequence);
+      this.owners.add(each, sequence);
     }
     for (const each of previous) {
       if (!current.includes(each)) {
-        this.release(each, sequence);
+        this.owners.release(each, sequence);
       }
     }
   }
@@ -311,16 +310,11 @@ export class SequenceStates {
    * An evicted sequence has partial checkpoints together with its whole state.
    */
   trimmableLength(stored: StoredState, length: number): number {
-    const lengths = this.ownersOf(stored).map(({ checkpoints }) => {
+    const lengths = this.owners.of(stored).map(({ checkpoints }) => {
       const checkpoint = partialCheckpoint({ checkpoints, tokens: stored.tokens }, ({ length: end }) => end <= length);
       return checkpoint?.tokens.length ?? 0;
     });
     return Math.max(0, ...lengths);
-  }
-
-  /** The sequences that may continue from a state. */
-  ownersOf(stored: StoredState): Sequence[] {
-    return [...(this.#owners.get(stored) ?? [])];
   }
 
   /**
@@ -328,7 +322,7 @@ export class SequenceStates {
    * trimmed to them.
    */
   inheritCheckpoints(sequence: Sequence, stored: StoredState): void {
-    const owners = this.ownersOf(stored);
+    const owners = this.owners.of(stored);
     const owner = owners.find((each) => checkpointsOf(each).length > 0);
     if (owner !== undefined && !owners.includes(sequence)) {
       this.setCheckpoints(sequence, { ...owner.checkpoints });
@@ -346,52 +340,6 @@ export class SequenceStates {
     if (!sequence.isLeased && (sequence.swapped === undefined || this.storedOf(sequence.swapped) === undefined)) {
       this.dropPartial(sequence);
     }
-  }
-
-  /** Removes an owner of a state. Drops the state if it has no other owner. */
-  release(stored: StoredState, owner: Sequence): void {
-    const owners = this.#owners.get(stored);
-    owners?.delete(owner);
-    if (owners?.size === 0) {
-      this.store.drop(stored);
-    }
-  }
-
-  #put(
-    sequence: Sequence,
-    contents: { tokens: Int32Array; group: string },
-    state: SequenceState,
-    transfer: StateTransfer,
-  ): StoredState | undefined {
-    const owners = new Set([sequence]);
-    const inProgress = () => [...owners].some((owner) => owner.inProgress);
-    const { kind, affinity, tenant } = sequence;
-    const { isPartial } = state;
-    const { tokens, group } = contents;
-    const dropUseless = () => {
-      for (const owner of owners) {
-        this.#dropUseless(owner);
-      }
-    };
-    const onEvicted = () => queueMicrotask(dropUseless); // the store is still making space now
-    const stored: StoredState = {
-      get kind() {
-        return [...owners].some((owner) => owner.kind === 'conversation') ? 'conversation' : kind;
-      },
-      affinity,
-      tenant,
-      tokens,
-      group,
-      state,
-      isPartial,
-      inProgress,
-      onEvicted,
-    };
-    if (!this.store.put(stored, transfer)) {
-      return undefined;
-    }
-    this.#owners.set(stored, owners);
-    return stored;
   }
 }
 

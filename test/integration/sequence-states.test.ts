@@ -109,7 +109,7 @@ describe('the checkpoints of a conversation', () => {
       const stored = await capture(length, of);
       const kind = beginsTurn ? 'turn' : 'step';
       engine.states.setCheckpoints(sequence, withCheckpoint(sequence.checkpoints, stored, kind));
-      engine.states.release(stored, source);
+      engine.states.owners.release(stored, source);
     };
     return { engine, states, add, create: () => engine.createSequence() };
   };
