@@ -1,13 +1,12 @@
-import { eitherSignal, throwIfAborted } from '../abort.js';
+import { throwIfAborted } from '../abort.js';
 import { FORGET_OPTIONS, type ForgetOptions, type ForgetReport } from '../cache/conversation-store.js';
 import { isOf } from '../cache/prefix-cache.js';
 import type { TemplateCacheStats } from '../cache/statistics.js';
 import { TemplateCache, type TemplateOptions } from '../cache/template-cache.js';
 import { type ChatRequest, chat, countPromptTokens, renderPromptText } from '../chat/chat.js';
-import { findTemplate, templateSource } from '../chat/chat-host.js';
+import { findTemplate } from '../chat/chat-host.js';
 import type { ChatModel } from '../chat/chat-model.js';
 import { type Completion, type CompletionOptions, type CompletionPart, streamComplete } from '../chat/completion.js';
-import { readConversation } from '../chat/conversation.js';
 import { comparePrompts, explainRequest, type PromptComparison, type RequestExplanation } from '../chat/explain.js';
 import type { ConversationMessage } from '../chat/message-input.js';
 import { logEvents } from '../diagnostics/debug-log.js';
@@ -23,6 +22,7 @@ import { selectGpu } from '../native/addon.js';
 import type { Model } from '../native/model.js';
 import { abortSignal, group, type OptionsOf, text } from '../option-types.js';
 import { parseOptions } from '../parse-options.js';
+import { type CountOptions, countTokens } from '../session/count-tokens.js';
 import { openSession, restoreSession, type SessionHost } from '../session/open-session.js';
 import { OpenSessions } from '../session/open-sessions.js';
 import type { Session } from '../session/session.js';
@@ -34,9 +34,9 @@ import type { AgentHealth } from './agent-health.js';
 import { loggerOf, receiveNativeLog } from './agent-logger.js';
 import type { AgentOptions } from './agent-options.js';
 import { type AgentParts, closeAll, openParts } from './agent-parts.js';
+import { Lifetime } from './lifetime.js';
 
 const TEMPLATE_OPTIONS = group({ ...TEMPLATE, tenant: text().optional() });
-const COUNT_OPTIONS = group(TEMPLATE);
 const WITH_SIGNAL = {
   /** Aborts the call with `ABORTED`. Nothing has changed then. @default none */
   signal: abortSignal().optional(),
@@ -59,23 +59,20 @@ export class AgentServer implements ChatModel {
   readonly templateCache: TemplateCache;
   readonly #parts: AgentParts & SessionHost;
   readonly #sessions = new OpenSessions();
-  readonly #since = performance.now();
+  readonly #lifetime = new Lifetime();
   readonly #stopLogging: () => void;
-  /** Fires when the agent is closed. */
-  readonly #closed = new AbortController();
-  #closing: Promise<void> | undefined;
 
   /** @param stopNativeLog stops sending llama.cpp's log to the agent's logger */
   private constructor(parts: AgentParts, stopNativeLog: () => void) {
     this.#parts = {
       ...parts,
-      requireOpen: () => this.#requireOpen(),
+      requireOpen: () => this.#lifetime.requireOpen(),
       onOpened: (session, sequence) => this.#sessions.add(session, sequence),
       onClosed: (session) => this.#sessions.delete(session),
     };
     const { cache, engine, model, lock } = parts;
     const find = async (template: TemplateOptions) => {
-      this.#requireOpen();
+      this.#lifetime.requireOpen();
       parseOptions(TEMPLATE_OPTIONS, template, { where: 'the template' });
       return (await findTemplate(this.#parts, template)).boundary;
     };
@@ -165,7 +162,7 @@ export class AgentServer implements ChatModel {
    *   path, or that session is open), and the codes of {@link createSession}.
    */
   async restoreSession(path: string, options: Omit<SessionOptions, 'messages'> = {}): Promise<Session> {
-    this.#requireOpen();
+    this.#lifetime.requireOpen();
     return restoreSession(this.#parts, path, options, (id) => this.#sessions.reserve(id));
   }
 
@@ -185,8 +182,8 @@ export class AgentServer implements ChatModel {
    *   `REPLY_INVALID` (with `responseFormat`), and the codes of rendering, sampling and decoding.
    */
   chat<S extends Schema>(request: ChatRequest<S>): ReplyStream<StreamPart, Reply<SchemaValue<S>>> {
-    this.#requireOpen();
-    return chat(this.#parts, request, this.#closed.signal);
+    this.#lifetime.requireOpen();
+    return chat(this.#parts, request, this.#lifetime.signal);
   }
 
   /**
@@ -201,10 +198,10 @@ export class AgentServer implements ChatModel {
   explain(request: ChatRequest): Promise<RequestExplanation>;
   explain(first: ChatRequest, second: ChatRequest): Promise<PromptComparison>;
   async explain(request: ChatRequest, other?: ChatRequest): Promise<RequestExplanation | PromptComparison> {
-    this.#requireOpen();
+    this.#lifetime.requireOpen();
     return other === undefined
-      ? explainRequest(this.#parts, request, this.#closed.signal)
-      : comparePrompts(this.#parts, [request, other], this.#closed.signal);
+      ? explainRequest(this.#parts, request, this.#lifetime.signal)
+      : comparePrompts(this.#parts, [request, other], this.#lifetime.signal);
   }
 
   /**
@@ -214,7 +211,7 @@ export class AgentServer implements ChatModel {
    *   tokenizing, sampling and decoding.
    */
   async complete(prompt: string, options: CompletionOptions = {}): Promise<Completion> {
-    this.#requireOpen();
+    this.#lifetime.requireOpen();
     return this.streamComplete(prompt, options).result;
   }
 
@@ -227,8 +224,8 @@ export class AgentServer implements ChatModel {
    * @throws HeadstartError the codes of {@link complete}.
    */
   streamComplete(prompt: string, options: CompletionOptions = {}): ReplyStream<CompletionPart, Completion> {
-    this.#requireOpen();
-    return streamComplete(this.#parts, this.#parts.defaults.sampling, prompt, options, this.#closed.signal);
+    this.#lifetime.requireOpen();
+    return streamComplete(this.#parts, this.#parts.defaults.sampling, prompt, options, this.#lifetime.signal);
   }
 
   /**
@@ -255,20 +252,14 @@ export class AgentServer implements ChatModel {
     input: ChatRequest | string | readonly ConversationMessage[],
     options: OptionsOf<typeof WITH_SIGNAL> | Pick<SessionOptions, 'systemPrompt' | 'tools'> = {},
   ): Promise<number> {
-    this.#requireOpen();
+    this.#lifetime.requireOpen();
     if (isObject(input) && !Array.isArray(input)) {
       const { signal } = parseOptions(WITH_SIGNAL_OPTIONS, options, { where: 'the options', code: 'INVALID_ARGUMENT' });
-      return this.#unlessClosed('countTokens', signal, (either) =>
+      return this.#lifetime.run('countTokens', signal, (either) =>
         countPromptTokens(this.#parts, input as ChatRequest, either),
       );
     }
-    const { tools, systemPrompt: ownPrompt } = parseOptions(COUNT_OPTIONS, options, { where: 'the options' });
-    if (typeof input === 'string') {
-      return (await this.#parts.renderer.plainTokens(input)).length;
-    }
-    const { systemPrompt, messages } = readConversation(input as readonly ConversationMessage[], ownPrompt);
-    const { source } = await templateSource(this.#parts, { tools, systemPrompt, messages });
-    return (await this.#parts.renderer.tokens(source, messages)).tokens.length;
+    return countTokens(this.#parts, input as string | readonly ConversationMessage[], options as CountOptions);
   }
 
   /**
@@ -278,8 +269,8 @@ export class AgentServer implements ChatModel {
    * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `CLOSED`, `ABORTED`, and the codes of rendering.
    */
   async renderPrompt(request: ChatRequest): Promise<string> {
-    this.#requireOpen();
-    return this.#unlessClosed('renderPrompt', request?.signal, (signal) =>
+    this.#lifetime.requireOpen();
+    return this.#lifetime.run('renderPrompt', request?.signal, (signal) =>
       renderPromptText(this.#parts, request, signal),
     );
   }
@@ -295,8 +286,8 @@ export class AgentServer implements ChatModel {
   async setLoras(loras: readonly LoraConfig[], options: OptionsOf<typeof WITH_SIGNAL> = {}): Promise<void> {
     parseOptions(LORA_LIST, { loras }, { where: 'the arguments', code: 'INVALID_ARGUMENT' });
     parseOptions(WITH_SIGNAL_OPTIONS, options, { where: 'the options', code: 'INVALID_ARGUMENT' });
-    this.#requireOpen();
-    await this.#unlessClosed('setLoras', options.signal, async (signal) => {
+    this.#lifetime.requireOpen();
+    await this.#lifetime.run('setLoras', options.signal, async (signal) => {
       const files = await resolveLoras(loras, { ...this.#parts.downloads, signal });
       await this.#parts.adapters.set(files, signal);
     });
@@ -311,8 +302,8 @@ export class AgentServer implements ChatModel {
   health(): AgentHealth {
     const { cache, engine, path } = this.#parts;
     return {
-      status: this.#closing === undefined ? 'ok' : 'closing',
-      uptimeMs: performance.now() - this.#since,
+      status: this.#lifetime.isClosing ? 'closing' : 'ok',
+      uptimeMs: this.#lifetime.ms,
       model: path,
       openSessions: this.#sessions.size,
       ...engine.status(),
@@ -333,7 +324,7 @@ export class AgentServer implements ChatModel {
    * @throws HeadstartError `INVALID_ARGUMENT`, `CLOSED`.
    */
   async forget(conversations: ForgetOptions): Promise<ForgetReport> {
-    this.#requireOpen();
+    this.#lifetime.requireOpen();
     const options = parseOptions(FORGET_OPTIONS, conversations, {
       where: 'the conversations to forget',
       code: 'INVALID_ARGUMENT',
@@ -356,8 +347,7 @@ export class AgentServer implements ChatModel {
 
   /** Ends running turns, finishes saves, and frees context and model. Idempotent. */
   close(): Promise<void> {
-    this.#closing ??= this.#closeParts();
-    return this.#closing;
+    return this.#lifetime.close(() => this.#closeParts());
   }
 
   /** Calls {@link close}, for `await using`. */
@@ -366,7 +356,6 @@ export class AgentServer implements ChatModel {
   }
 
   async #closeParts(): Promise<void> {
-    this.#closed.abort();
     const { cache, engine, model, mcp } = this.#parts;
     const sessions = this.#sessions.all();
     await closeAll([
@@ -379,30 +368,5 @@ export class AgentServer implements ChatModel {
       () => model.close(),
       () => this.#stopLogging(),
     ]);
-  }
-
-  /**
-   * Runs a call that ends with `CLOSED` if the agent is closed.
-   *
-   * @param work receives a signal that aborts when `signal` aborts or the agent is closed
-   */
-  async #unlessClosed<T>(
-    call: string,
-    signal: AbortSignal | undefined,
-    work: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
-    try {
-      return await work(eitherSignal(this.#closed.signal, signal));
-    } catch (error) {
-      throw this.#closed.signal.aborted
-        ? new HeadstartError('CLOSED', `The agent was closed during ${call}()`, { cause: error })
-        : error;
-    }
-  }
-
-  #requireOpen(): void {
-    if (this.#closing !== undefined) {
-      throw new HeadstartError('CLOSED', 'Expected an open agent, but it was closed');
-    }
   }
 }

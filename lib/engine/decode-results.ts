@@ -1,7 +1,7 @@
-// Passes the results of a decode to the requests of its batch.
+// Passes the results of a decode, or its failure, to the requests of its batch.
 import { HeadstartError } from '../errors.js';
 import type { Slice } from './batch.js';
-import type { Decoded, PendingRequest } from './decode-request.js';
+import type { Decoded, DecodeRequest, PendingRequest } from './decode-request.js';
 import type { EngineContext } from './engine-context.js';
 
 /**
@@ -60,4 +60,27 @@ export function picksFrom(error: unknown): Int32Array {
     return error.picks;
   }
   throw error;
+}
+
+/**
+ * Removes the tokens that a failed or aborted decode left in the KV cache. If the sequence cannot be trimmed, all of its
+ * tokens are removed.
+ *
+ * @returns the error for the request, and whether all tokens were removed
+ */
+export async function clearFailed(
+  error: unknown,
+  { sequence }: DecodeRequest,
+  canTrim: boolean,
+): Promise<{ failure: unknown; isEmptied: boolean }> {
+  if (!HeadstartError.isInstance(error) || error.sequences === undefined) {
+    return { failure: error, isEmptied: false };
+  }
+  const isTrimmed = canTrim && (await sequence.trim(sequence.length).catch(() => false));
+  if (!isTrimmed) {
+    await sequence.clear().catch(() => undefined);
+    return { failure: error, isEmptied: true };
+  }
+  const { code, message, cause } = error;
+  return { failure: code === 'ABORTED' ? new HeadstartError(code, message, { cause }) : error, isEmptied: false };
 }

@@ -4,7 +4,7 @@ import { HeadstartError } from '../errors.js';
 import { type BatchLimits, BatchWriter, countTokens, fitBatch, planBatch, type Slice } from './batch.js';
 import { abortedRequestError, BlockedRequests } from './blocked-requests.js';
 import { type Decoded, type DecodeRequest, PendingRequest, requestProblem, youngestOf } from './decode-request.js';
-import { picksFrom, requestExtras, settleRequest } from './decode-results.js';
+import { clearFailed, picksFrom, requestExtras, settleRequest } from './decode-results.js';
 import type { SchedulerHost } from './scheduler-host.js';
 import type { Sequence } from './sequence.js';
 import { Throughput } from './throughput.js';
@@ -280,30 +280,10 @@ export class Scheduler {
       this.#failAll();
     } else if (slices.length === 1 && first !== undefined) {
       this.#remove(first.pending);
-      first.pending.reject((await this.#afterFailure(first.pending, error)).failure);
+      first.pending.reject((await clearFailed(error, first.pending.request, this.#host.canTrim)).failure);
     } else {
       await this.#suspectAll(slices, error);
     }
-  }
-
-  /**
-   * Removes the tokens that a failed or aborted decode left in the KV cache. If the sequence cannot be trimmed, all of
-   * its tokens are removed.
-   *
-   * @returns the error for the request, and whether all tokens were removed
-   */
-  async #afterFailure({ request }: PendingRequest, error: unknown): Promise<{ failure: unknown; isEmptied: boolean }> {
-    if (!HeadstartError.isInstance(error) || error.sequences === undefined) {
-      return { failure: error, isEmptied: false };
-    }
-    const { sequence } = request;
-    const isTrimmed = this.#host.canTrim && (await sequence.trim(sequence.length).catch(() => false));
-    if (!isTrimmed) {
-      await sequence.clear().catch(() => undefined);
-      return { failure: error, isEmptied: true };
-    }
-    const { code, message, cause } = error;
-    return { failure: code === 'ABORTED' ? new HeadstartError(code, message, { cause }) : error, isEmptied: false };
   }
 
   /**
@@ -312,7 +292,7 @@ export class Scheduler {
    */
   async #suspectAll(slices: readonly Slice[], error: unknown): Promise<void> {
     for (const { pending } of slices) {
-      const { failure, isEmptied } = await this.#afterFailure(pending, error);
+      const { failure, isEmptied } = await clearFailed(error, pending.request, this.#host.canTrim);
       if (isEmptied) {
         this.#remove(pending);
         pending.reject(failure);
