@@ -8,6 +8,7 @@ import { type SessionOptions, TEMPLATE } from './session-options.js';
 
 const COUNT_OPTIONS = group(TEMPLATE);
 
+/** What the prompt contains in front of the messages. */
 export type CountOptions = Pick<SessionOptions, 'systemPrompt' | 'tools'>;
 
 /**
