@@ -188,8 +188,8 @@ export class AgentServer implements ChatModel {
 
   /**
    * Explains what a request of {@link chat} would reuse if it came now, and why not more. With two requests, explains
-   * where their prompts part. Decodes nothing, needs no sequence, and does not count as a use of anything. The answer
-   * comes even while all sequences are busy.
+   * where their prompts part. The call decodes nothing, needs no sequence, and does not count as a use of a template or
+   * conversation. The answer comes even if all sequences are busy.
    *
    * The `signal` of each request aborts the call.
    *
@@ -337,8 +337,8 @@ export class AgentServer implements ChatModel {
   }
 
   /**
-   * Resolves when every template prefilled so far is on disk or could not be saved, and when the saves of conversations
-   * that have begun have ended.
+   * Resolves when every template prefilled so far is on disk or could not be saved, and when every save of a
+   * conversation that has begun has ended.
    */
   async flush(): Promise<void> {
     await this.templateCache.flush();

@@ -8,8 +8,8 @@ const MAX_GROUPS = 64;
 const MAX_POINTS = 256;
 
 /**
- * The places at which prompts were seen to branch off from earlier prompts. If the memory cannot be trimmed, a later
- * prefill is cut at such a place, and a checkpoint is kept there. The least recently used places are forgotten.
+ * The places at which prompts have branched off from earlier prompts. If the memory cannot be trimmed, a later prefill
+ * is cut at such a place, and a checkpoint is kept there. The least recently used places are forgotten.
  */
 export class BranchPoints {
   /** For each key group: the length of each shared beginning, by its length and hash. */

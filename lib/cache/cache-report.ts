@@ -20,11 +20,11 @@ export interface PromptPlace {
 }
 
 /**
- * What a prompt reused, and why not more. If several steps are needed, this is the first prompt of the turn: the
- * prompts of later steps continue it.
+ * What a prompt reused, and why not more. If a turn has several steps, the report describes the first prompt. The
+ * prompts of later steps continue this prompt.
  *
  * The prompt is compared with the *nearest stored prefix*: the sequence, state in memory, or template of the same
- * tenant and configuration that shares the most tokens with the prompt. The report has no text of that prefix.
+ * tenant and configuration that shares the most tokens with the prompt. The report contains no text of that prefix.
  */
 export interface CacheReport {
   /**

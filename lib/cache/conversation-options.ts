@@ -6,7 +6,8 @@ const GIBIBYTE = 1024 ** 3;
 
 export const CONVERSATIONS = {
   /**
-   * Maximum size of the conversations in the cache directory, in bytes. The least recently used ones are deleted first.
+   * Maximum size of the conversations in the cache directory, in bytes. The conversations of one-off requests are
+   * deleted first, and then the least recently used conversations.
    *
    * @default the smaller of 8 GiB and a tenth of the free disk space
    */

@@ -56,7 +56,7 @@ export class ConversationSaver implements EngineSaver {
     }
     const isShortened = conversation.tokens.length < sequence.length;
     if (isShortened && isTakenOver) {
-      return undefined; // the new owner needs all tokens, and must learn of a failure
+      return undefined; // the new owner needs the tokens that a rewind would remove
     }
     if (isShortened) {
       sequence.rewind(conversation.tokens.length);
@@ -148,7 +148,7 @@ export class ConversationSaver implements EngineSaver {
     await this.#parts.store.save(conversation, Promise.resolve({ tokens, chunks: [], state, end }));
   }
 
-  /** Captures a sequence, if it still is idle and has these tokens when there is memory for its state. */
+  /** Waits for memory, and then captures the sequence if it is still idle and still has these tokens. */
   async #captureIdle(sequence: Sequence, { tokens, keyring }: UnsavedConversation): Promise<ContentsCopy | undefined> {
     const { states } = this.#parts.engine;
     const transfer = await states.waitForCopy(sequence);
@@ -187,7 +187,8 @@ export class ConversationSaver implements EngineSaver {
     if (!isWanted) {
       return undefined;
     }
-    // Even if only a part of the sequence is saved, the newest reply may be known.
+    // The newest reply counts even if only a part of the sequence is saved, because the next prompt contains this
+    // reply.
     const replies = store.replies?.recordsFor(group, sequence.tokens) ?? [];
     return { conversation: { ...conversation, replies }, stored };
   }
@@ -209,7 +210,7 @@ export class ConversationSaver implements EngineSaver {
     return whole === undefined ? { length, stored: undefined } : { length: whole.tokens.length, stored: whole };
   }
 
-  /** Drops the copy if, since the eviction, another sequence has taken over the tokens. */
+  /** Drops the copy if another sequence now continues the conversation. */
   async #unlessContinued(
     sequence: Sequence,
     { tokens, promptTokens }: UnsavedConversation,

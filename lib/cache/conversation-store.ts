@@ -145,7 +145,7 @@ export class ConversationStore {
     return isFaster && this.#maxBytes > 0 && bytes <= this.#maxBytes && bytes <= this.#allowedBytes(isOneOff);
   }
 
-  /** A read of a file of this size must save more than this time, ms. */
+  /** The time that a read of a file of this size must save at least, in ms. */
   minimumGainMs(bytes: number): number {
     return Math.min(1, this.options.minSpeedup) * this.#expectedReadMs(bytes);
   }
@@ -232,8 +232,8 @@ export class ConversationStore {
   }
 
   /**
-   * Reads the replies of conversations that another process or an earlier run has saved. Prompts that
-   * are rendered during the read get the same replies. Later prompts do not get them again.
+   * Reads the replies of conversations that another process or an earlier run has saved. Calls during the read return
+   * the same replies. Later calls do not return these replies again.
    *
    * @returns undefined at once if there are no such files
    */
@@ -272,8 +272,8 @@ export class ConversationStore {
   }
 
   /**
-   * Deletes the files of conversations, and damaged files, which may belong to any conversation. Saves in progress end
-   * first, so that their files do not come back.
+   * Deletes the files of conversations, and damaged files, which may belong to any conversation. Aborts the matching
+   * saves in progress first, so that their files do not come back.
    *
    * @returns the number of deleted conversations
    */
@@ -292,7 +292,8 @@ export class ConversationStore {
     for (const name of names.filter((each) => /^conversation_.*\.corrupt$/.test(each))) {
       await rm(directory.join(name), { force: true, recursive: true }).catch(() => undefined);
     }
-    this.#withKnownReplies.clear(); // `forget` drops all replies of unknown owners, so those of other files are read again
+    // The agent drops all replies from files, so the replies in the remaining files must be read again.
+    this.#withKnownReplies.clear();
     if (entries.length + matching.length > 0) {
       await index.rewrite();
     }
@@ -321,7 +322,10 @@ export class ConversationStore {
     }
   }
 
-  /** How many bytes this process may still write within the hour. One-off requests may write half of the budget. */
+  /**
+   * How many bytes this process may still write within the hour. One-off requests may write only until half of the
+   * budget is used.
+   */
   #allowedBytes(isOneOff: boolean): number {
     const since = performance.now() - HOUR_MS;
     this.#written = this.#written.filter(({ at }) => at > since);

@@ -41,7 +41,7 @@ export interface LoadedPrefix {
 /** The fields of a {@link LoadedPrefix} that do not depend on the nearest stored prefix. */
 export type LoadedSource = Pick<LoadedPrefix, 'source' | 'cachedTokens' | 'limit' | 'templateReason'>;
 
-/** What a prompt reuses that begins with a template. */
+/** What a prompt that begins with a template reuses. */
 export function templatePrefix({ source, cache, cachedTokens, reason }: StartReport): LoadedSource {
   return cache === 'hit'
     ? { source, cachedTokens }
@@ -60,7 +60,7 @@ export function loadedPrefix(loaded: LoadedSource, nearest: NearestPrefix | unde
 /**
  * Why a prompt reuses no more tokens, in one sentence without any text of the stored tokens.
  *
- * @returns undefined if only the last token of the prompt is decoded, because that token always is
+ * @returns undefined if only the last token of the prompt is decoded: this token is always decoded
  */
 export function whyNotMore(prefix: LoadedPrefix, promptTokens: number): string | undefined {
   const { cachedTokens, nearestTokens, nearestContinues, limit, templateReason } = prefix;

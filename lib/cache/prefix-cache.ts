@@ -223,7 +223,10 @@ export class PrefixCache {
     }
   }
 
-  /** Finds what {@link start} would reuse now. Reads no state, counts nothing, and does not count as a use. */
+  /**
+   * Finds what {@link start} would reuse now. Reads no state, changes no count, and does not count as a use of the
+   * template.
+   */
   async peek(tokens: Int32Array, options: Omit<StartOptions, 'breakpoints' | 'signal'>): Promise<LoadedSource> {
     const bypass = this.#whyBypass(tokens, options);
     if (bypass !== undefined) {

@@ -194,14 +194,14 @@ export class PrefixLoader {
 
   /**
    * Finds what {@link lease} and {@link load} would reuse now, if the sequence holds no tokens. Leases, copies and
-   * decodes nothing, and does not count as a use of anything.
+   * decodes nothing, and does not count as a use of a template or conversation.
    */
   async peek(prompt: Int32Array): Promise<{ prefix: LoadedPrefix; nearest: NearestPrefix | undefined }> {
     const { cache, engine, tenant, template, useCache } = this.#setup;
     this.#sequence.group = this.#prefill.group;
     const tokens = prompt.subarray(0, -1);
     const templateLength = this.#templateLengthIn(tokens);
-    // The disk is asked first, because everything in memory may change during the wait.
+    // The disk is searched first, because everything in memory may change during the search.
     const start = templateLength === 0 ? undefined : await cache.peek(template, { tenant, cache: useCache });
     const onDisk = await cache.index.longestOnDisk(this.#queryFor(tokens), templateLength);
     const fromTemplate: LoadedSource = start ?? { source: 'prefill', cachedTokens: 0 };
@@ -212,7 +212,7 @@ export class PrefixLoader {
     const nearest = copyOf(cache.index.nearest(this.#queryFor(prompt), this.#sequence));
     const idle = this.#findIdle(tokens);
     const kept = idle === undefined ? 0 : idle.sequence.trimmableLength(idle.common);
-    const own = idle?.sequence ?? this.#sequence; // the checkpoints of a sequence that is taken over become the own ones
+    const own = idle?.sequence ?? this.#sequence; // a takeover also transfers the checkpoints
     const { candidate } = cache.index.longest(this.#queryFor(tokens), own, Math.max(kept, templateLength));
     const limit = this.#limitOf(candidate);
     const loaded: LoadedSource =

@@ -7,9 +7,9 @@ import type { PrefixQuery } from './prefix-index.js';
 import type { PrefixSetup } from './prefix-loader.js';
 
 /**
- * One sequence's part in prefills that several prompts share. A prompt waits until another prompt has decoded their
- * common beginning. If the memory cannot be trimmed, a copy of a sequence can start only from a checkpoint. So a
- * prefill is then cut where other prompts branch off, and a checkpoint is kept there.
+ * Handles the waits and the cuts of one sequence in prefills that several prompts share. A prompt waits until another
+ * prompt has decoded their common beginning. If the memory cannot be trimmed, a copy of a sequence can start only from
+ * a checkpoint. So a prefill is then cut where other prompts branch off, and a checkpoint is kept there.
  */
 export class SharedPrefill {
   readonly #setup: PrefixSetup;

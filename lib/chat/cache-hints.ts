@@ -23,8 +23,9 @@ const HINT = {
   /** The place is the end of the system prompt. */
   system: value<true>((input) => input === true, 'true').optional(),
   /**
-   * How long to keep the state at this place, ms, up to a day, measured from the newest request with the hint. Has an
-   * effect only on hints of tools and of the system prompt. @default 300000
+   * Time that the pin of the template lasts, in ms, up to a day, measured from the newest request with the hint. Has an
+   * effect only on hints of tools and of the system prompt. If these hints of a request differ, the longest time
+   * counts. @default 300000
    */
   ttlMs: integer(1, MAX_TTL_MS).optional(),
 };

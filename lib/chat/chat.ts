@@ -26,8 +26,8 @@ import { promptOptions, type TurnRequest, turnRequest } from './turn-request.js'
 const CHAT = {
   ...SEND,
   /**
-   * The whole conversation. It ends with the message that the model answers: of the user, of the system, or a tool
-   * result. Histories of other APIs are read tolerantly: system messages may stand anywhere, unknown fields are ignored,
+   * The whole conversation. It must end with a message that the model answers: a user message, a system message or a
+   * tool result. Histories of other APIs are accepted: system messages may stand anywhere, unknown fields are ignored,
    * and missing results are replaced.
    */
   messages: value<readonly RequestMessage[]>(Array.isArray, 'an array of messages'),
@@ -44,14 +44,14 @@ const CHAT = {
    */
   affinity: text().optional(),
   /**
-   * Up to 8 places up to which later requests probably have the same prompt: `{ message }`, `{ tool }` (indices) or
-   * `{ system: true }`. If the memory cannot be trimmed, a state is kept at each place. Templates with such places are
-   * pinned. A place that does not exist has no effect. @default none
+   * At most 8 places up to which later requests probably have the same prompt: `{ message }`, `{ tool }` (indices) or
+   * `{ system: true }`. If the memory cannot be trimmed, a state is kept at each place. Hints of tools and of the
+   * system prompt also pin the template. A place that does not exist has no effect. @default none
    */
   cacheHints: checked<readonly CacheHint[]>(checkCacheHints, 'an array of at most 8 cache hints').optional(),
   /**
-   * Called with the number of tokens of the first prompt, as soon as it is known that the prompt fits into the context.
-   * The request may then still wait for a sequence. @default none
+   * Called with the number of tokens of the first prompt, as soon as the prompt is known to fit into the context. The
+   * request may then still wait for a sequence. @default none
    */
   onPrompt: callable<(tokens: number) => void>().optional(),
 };

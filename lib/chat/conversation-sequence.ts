@@ -21,7 +21,7 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
   readonly #sequence: Sequence;
   readonly #prefill: SharedPrefill;
   readonly #prefixLoader: PrefixLoader;
-  /** Separates the replies of a conversation that shares nothing with others. */
+  /** Part of the group of sampled replies if the conversation shares nothing with others. */
   readonly #ownGroup = randomUUID();
   /** Whether a failure left unknown contents in the sequence. */
   #isUnknown = false;

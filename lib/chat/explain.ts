@@ -28,7 +28,7 @@ export interface PromptComparison {
   promptTokens: readonly [number, number];
   /** Tokens that both prompts begin with. */
   sharedTokens: number;
-  /** One sentence for people. */
+  /** The result in one sentence. */
   reason: string;
   /** The first difference. Absent if the prompts are equal. */
   difference?: {
@@ -111,7 +111,7 @@ async function withPart(
   }
   const rendered = await renderer.tokens(source, messages, options);
   if (commonPrefixLength(rendered.tokens, prompt.tokens) <= place.index) {
-    return place; // sampled replies in front of this token have other tokens than their text
+    return place; // sampled replies in front of this token differ from the rendered ones
   }
   const spans = await new SpanFinder(model, renderer).find(source, messages, options);
   const parts = { system: [spans.system], tool: spans.tools, message: spans.messages };

@@ -27,7 +27,7 @@ export function placeInPrompt(model: Model, conversation: PromptContents, index:
   return { index, ...partOf(owner, conversation), text: textAt(model, prompt.tokens, index) };
 }
 
-/** The names that the caller knows an owner by. */
+/** Names an owner by what the caller knows: an index in `messages`, or the name of a tool. */
 export function partOf(
   owner: ContentOwner | 'opening' | undefined,
   { source, indices }: Pick<PromptContents, 'source' | 'indices'>,

@@ -55,7 +55,7 @@ export interface PreparedReply<Part, Result> {
 export interface ReplyOwner<Prepared> {
   /** The reply, for the messages of errors. */
   what: 'turn' | 'request' | 'completion';
-  /** Who is closed if `closing` aborts, for the messages of errors. */
+  /** What was closed if `closing` aborts, for the messages of errors. */
   owner: 'session' | 'agent';
   /** Called before the reply waits for its lock. May refuse the reply. */
   onPrepared?(reply: Prepared): Promise<unknown>;

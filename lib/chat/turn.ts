@@ -236,7 +236,8 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   /** Renders the prompt of a step. If the prompt fills too much of the context, compacts the conversation first. */
   async #fittingPrompt(index: number): Promise<ConversationPrompt> {
     const first = index === 0 ? this.#firstPrompt : undefined;
-    // A change of adapters while the turn waited changes the group, and other replies belong into the prompt.
+    // If the adapters changed while the turn waited, the key group is new, and the prompt needs the replies of that
+    // group.
     const isValid = first?.scope?.group === this.#services.sequence.replyScope?.group;
     const prompt =
       first !== undefined && isValid ? first : await this.#services.sequence.announce(() => this.#prompt(index));

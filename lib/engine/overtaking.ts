@@ -1,8 +1,9 @@
 import type { Sequence } from './sequence.js';
 
 /**
- * Agents often send a small request, for example for a title, just before the main one. `main`: a request with tools. It
- * overtakes earlier `side` requests of its key group, which have no tools, unless they have begun.
+ * `main`: a request with tools. `side`: a request without tools. A `main` request overtakes earlier `side` requests of
+ * its key group that have not begun, because agents often send a small request, for example for a title, just before
+ * the main request.
  */
 export type Precedence = 'main' | 'side';
 

@@ -284,8 +284,8 @@ function closedError(): HeadstartError {
 
 /**
  * The order of eviction, lowest first: one-off requests that have ended, one-off requests that wait for tools or a
- * reader, idle conversations, conversations that wait for tools or a reader, pinned sequences. So a one-off request
- * never displaces a conversation.
+ * reader, idle conversations, conversations that wait for tools or a reader, pinned sequences. So a conversation is
+ * evicted only if no sequence of a one-off request is idle.
  */
 function evictionRank({ kind, inProgress, pinned }: Sequence): number {
   return (pinned ? 4 : 0) + (kind === 'request' ? 0 : 2) + (inProgress ? 1 : 0);

@@ -265,7 +265,10 @@ export class SampledReplies {
     return tokens.findLastIndex(isControl);
   }
 
-  /** Whether the model wrote a control token that does not belong to replies of this format. Prompts must not have it. */
+  /**
+   * Whether the model wrote a control token that does not belong to replies of this format. Later prompts must not
+   * contain such a token.
+   */
   #hasForeignControlToken(tokens: readonly number[], { format }: Prompt): boolean {
     const preserved = this.#renderer.preservedTokens(format);
     const controlTokens = this.#model.controlTokens();

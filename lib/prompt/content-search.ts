@@ -92,7 +92,7 @@ function locate(text: string, part: TextRange, contents: readonly Content[]): Lo
   return located;
 }
 
-/** The first place of each content after those in front of it. */
+/** The first possible place of each content, after the places of the contents in front of it. */
 function earliestPlaces(text: string, contents: readonly Content[]): (TextRange | undefined)[] {
   let at = 0;
   return contents.map((content) => {
@@ -107,7 +107,7 @@ function earliestPlaces(text: string, contents: readonly Content[]): (TextRange 
   });
 }
 
-/** The last place of each content in front of those after it. */
+/** The last possible place of each content, in front of the places of the contents after it. */
 function latestPlaces(text: string, contents: readonly Content[]): (TextRange | undefined)[] {
   let at = text.length;
   const place = (content: Content): TextRange | undefined => {

@@ -66,7 +66,7 @@ export async function fitHistory(
   return fitted;
 }
 
-/** Makes text of users and tools that looks like a system note differ from one, if there may be system notes. */
+/** Alters text of users and tools that looks like a system note, if the prompt may contain system notes. */
 export async function withoutFalseNotes(
   limits: TemplateLimits,
   messages: readonly ChatMessage[],

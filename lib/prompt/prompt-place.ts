@@ -76,13 +76,13 @@ function ownerInGap(
  */
 function ownerInFrontOf(after: ContentOwner, last: number): ContentOwner | undefined {
   const skipped = after.index - last - 1;
-  // If there is one message without a content between them, most of the markup is its own.
+  // If there is exactly one message without a content in between, most of the markup belongs to this message.
   return skipped <= 1 ? { ...after, index: after.index - skipped } : undefined;
 }
 
 /**
- * How much of the text after a content still belongs to its owner: the definition of a tool ends at a brace, and
- * a message ends with the first markup after it.
+ * How much of the text after a content still belongs to the owner of the content: the definition of a tool ends at a
+ * brace, and a message ends with the first markup after it.
  */
 function endIn(gap: string, { part }: ContentOwner): number {
   return part === 'tool' ? gap.lastIndexOf('}') + 1 : gap.length - gap.trimStart().length + 1;

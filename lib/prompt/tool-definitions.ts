@@ -1,5 +1,5 @@
 // Writes the definitions of deferred tools into the messages that refer to them. A definition has the form in which the
-// chat template describes tools. Renders find this form.
+// chat template describes tools. Test renders find this form.
 import { LRUCache } from 'lru-cache';
 import { type ChatTemplate, unlessRefused } from './chat-template.js';
 import { commonEnd, commonStart } from './common-text.js';

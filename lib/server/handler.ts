@@ -155,7 +155,7 @@ export function replyEndpoint(services: Services, read: ReadReplyRequest) {
   };
 }
 
-/** The endpoint that answers a JSON body with another one, without a place among the requests in progress. */
+/** The endpoint that answers a JSON body with JSON, and does not count as a request in progress. */
 export function jsonEndpoint(
   { model, options }: Services,
   answerJson: (body: unknown, details: RequestDetails) => Promise<object>,

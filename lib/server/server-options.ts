@@ -60,12 +60,13 @@ const HANDLER = {
   /** Largest body of a request, in bytes. Larger bodies are refused with status 413. @default 33554432 (32 MiB) */
   maxBodyBytes: size().default(32 * 1024 ** 2),
   /**
-   * Maximum number of requests that are answered or wait for a sequence. Further requests are refused with status 429.
+   * Maximum number of requests that are being answered or wait for a sequence. Further requests are refused with status
+   * 429.
    * @default 64
    */
   maxRequests: integer(1, 2 ** 16).default(64),
   /**
-   * Interval of events while the model reads a long prompt, in ms. Clients cut a connection without events.
+   * Interval of keep-alive events while a stream has no other event, in ms. Clients cut a connection without events.
    * @default 5000
    */
   keepAliveMs: integer(10, 60_000).default(5000),

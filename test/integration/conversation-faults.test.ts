@@ -75,7 +75,7 @@ describe('a file of a conversation', () => {
     await expectMiss(newer);
   });
 
-  it('that is deleted while an agent knows it is not missed', async () => {
+  it('that is deleted while an agent knows it costs only a prefill', async () => {
     const conversation = await saved();
     await expectMiss(conversation, async (agent) => {
       expect(agent.health().conversations.count).toBe(1);

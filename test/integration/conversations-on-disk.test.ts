@@ -207,7 +207,7 @@ describe('a conversation on disk', () => {
     ]);
   });
 
-  it('leaves first if it was used least recently, and never counts among the templates', async () => {
+  it('is deleted first if it was used least recently, and never counts as a template', async () => {
     const cacheDir = await temporaryDirectory();
     const conversations = [[], []] as ChatMessage[][];
     const first = await start(cacheDir);
@@ -233,7 +233,7 @@ describe('a conversation on disk', () => {
     expect(reused).toEqual([true, false, true]);
   });
 
-  it('never leaves for a one-off request', async () => {
+  it('is never deleted to make space for a one-off request', async () => {
     const cacheDir = await temporaryDirectory();
     const messages: ChatMessage[] = [];
     const first = await start(cacheDir);

@@ -89,7 +89,7 @@ describe('an explanation', () => {
     }
   });
 
-  it('is no use: the explained conversation is still the first to be evicted', async () => {
+  it('does not count as a use: the explained conversation is still the first to be evicted', async () => {
     const agent = await startAgent({ ...EXACT, nSeqMax: 2, maxMemoryBytes: 0 });
     const about = (topic: string): ChatRequest => ({
       messages: [user(`Tell me about ${topic}. ${'It was long ago. '.repeat(10)}`)],

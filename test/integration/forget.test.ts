@@ -122,7 +122,7 @@ describe('conversations to forget', () => {
     expect(agent.health().heldSequences).toBe(0);
   });
 
-  it('must be named', async () => {
+  it('need a tenant or an affinity', async () => {
     const agent = await startAgent();
     for (const options of [{}, { tenant: '' }, { affinity: 7 }, { user: 'a' }, undefined]) {
       await expect(agent.forget(options as ForgetOptions)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });

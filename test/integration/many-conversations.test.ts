@@ -59,7 +59,7 @@ describe.each(variants(MEMORIES, (name) => name === 'dense' || name === 'hybrid'
   });
 
   it.each([2 ** 21, 0])(
-    'requests that continue one conversation at once keep apart (%i bytes)',
+    'requests that continue one conversation at the same time get the replies of a cold agent (%i bytes)',
     async (maxMemoryBytes) => {
       const settings: AgentSettings = { name, ...EXACT, nSeqMax: 3, contextSize: 2048 };
       const agent = await startAgent({ ...settings, maxMemoryBytes });
@@ -76,7 +76,7 @@ describe.each(variants(MEMORIES, (name) => name === 'dense' || name === 'hybrid'
   );
 });
 
-it('many conversations on 8 sequences keep apart within a small budget', async () => {
+it('many conversations on 8 sequences get the replies of a cold agent within a small budget', async () => {
   const settings: AgentSettings = { ...EXACT, nSeqMax: 8, contextSize: 512 };
   const agent = await startAgent({ ...settings, maxMemoryBytes: 2 ** 21 });
   const names = Array.from({ length: rounds(24, 200) }, (_, index) => `Number ${index}`);

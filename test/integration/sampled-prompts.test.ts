@@ -175,27 +175,24 @@ describe('the reasoning of a reply', () => {
   it.each([
     ['Qwen-Qwen3-0.6B', '<|im_end|>', '<think>\n', '<think>\n\n'],
     ['openai-gpt-oss-120b', '<|call|>', 'at the list.', 'at the list.\n\n'],
-  ])(
-    'is as sampled in front of a call, and as rendered where %s leaves it out',
-    async (name, closing, shown, sampled) => {
-      const lab = new Lab(templateOf(name), { tools: [TOOL] });
-      const first = await lab.prompt([USER]);
-      const toolCalls = [{ toolCallId: 'abc123def', toolName: 'find_part', input: { name: 'chain' } }];
-      const called: AssistantMessage = { role: 'assistant', content: '', reasoning: 'I look at the list.', toolCalls };
-      const result: ChatMessage = { role: 'tool', toolCallId: 'abc123def', toolName: 'find_part', content: 'found' };
-      const { text } = await lab.prompt([USER, called, result]);
-      const raw = text.slice(first.text.length, text.indexOf(closing, first.text.length));
-      expect(raw).toContain(shown);
-      const tokens = await lab.sample(first, raw.replace(shown, sampled));
-      expect(await lab.contains([USER, called, result], first, tokens)).toBe(true);
-      await lab.expectRendered([USER, { ...called, reasoning: 'I look at the floor.' }, result]);
-      await lab.expectRendered([USER, { role: 'assistant', content: '', toolCalls }, result]);
-      const later = [USER, called, result, assistant('Found.'), NEXT];
-      if (!(await lab.prompt(later)).text.includes('I look at the list.')) {
-        await lab.expectRendered(later);
-      }
-    },
-  );
+  ])('is as sampled in front of a call, and as rendered if %s leaves it out', async (name, closing, shown, sampled) => {
+    const lab = new Lab(templateOf(name), { tools: [TOOL] });
+    const first = await lab.prompt([USER]);
+    const toolCalls = [{ toolCallId: 'abc123def', toolName: 'find_part', input: { name: 'chain' } }];
+    const called: AssistantMessage = { role: 'assistant', content: '', reasoning: 'I look at the list.', toolCalls };
+    const result: ChatMessage = { role: 'tool', toolCallId: 'abc123def', toolName: 'find_part', content: 'found' };
+    const { text } = await lab.prompt([USER, called, result]);
+    const raw = text.slice(first.text.length, text.indexOf(closing, first.text.length));
+    expect(raw).toContain(shown);
+    const tokens = await lab.sample(first, raw.replace(shown, sampled));
+    expect(await lab.contains([USER, called, result], first, tokens)).toBe(true);
+    await lab.expectRendered([USER, { ...called, reasoning: 'I look at the floor.' }, result]);
+    await lab.expectRendered([USER, { role: 'assistant', content: '', toolCalls }, result]);
+    const later = [USER, called, result, assistant('Found.'), NEXT];
+    if (!(await lab.prompt(later)).text.includes('I look at the list.')) {
+      await lab.expectRendered(later);
+    }
+  });
 });
 
 describe('a reply that did not end by itself', () => {
@@ -258,7 +255,7 @@ describe('several replies', () => {
   const CHATML = templateOf('Qwen-Qwen2.5-7B-Instruct');
   const reply = assistant('Four chains.');
 
-  it('in a row, or in a conversation with another beginning, are as rendered where no such reply was sampled', async () => {
+  it('in a row, or in a conversation with another beginning, are as rendered if no such reply was sampled', async () => {
     const lab = new Lab(CHATML);
     const tokens = await lab.sample(await lab.prompt([USER]), 'Four chains.');
     const { tokens: twice } = await lab.prompt([USER, reply, reply, NEXT]);

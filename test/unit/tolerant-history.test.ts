@@ -116,7 +116,7 @@ describe('each call gets one result', () => {
     ]);
   });
 
-  it('which says so if the result is missing', () => {
+  it('whose text is `[no result]` if the result is missing', () => {
     const two = calls(called('one'), called('two'));
     const expected = [
       ['one', '[no result]'],

@@ -9,7 +9,7 @@ export class Admission {
     this.#maxRequests = maxRequests;
   }
 
-  /** Number of requests that are answered or wait for a sequence. */
+  /** Number of requests that are being answered or wait for a sequence. */
   get inProgress(): number {
     return this.#inProgress;
   }

@@ -9,7 +9,7 @@ import type { FinishedReply, ReplyEvents, ReplyRequest, ServerEvent, StartReply 
 
 export interface AnswerOptions {
   model: ChatModel;
-  /** Interval of events while the model reads a long prompt, in ms. */
+  /** Interval of keep-alive events while the stream has no other event, in ms. */
   keepAliveMs: number;
   /** Called at the end of each reply. */
   onReply(reply: FinishedReply): void;
@@ -21,7 +21,7 @@ export interface AnswerOptions {
 
 /**
  * Answers a request. A stream begins when all prompts are known to fit into the context, so a prompt that is too long
- * is refused with a status.
+ * is refused with an HTTP status.
  *
  * @throws HeadstartError the errors of `ChatModel.chat`.
  */

@@ -1,6 +1,6 @@
 import { type ErrorCode, HeadstartError } from '../../errors.js';
 
-/** A refusal of a request, in no dialect yet. */
+/** A refusal of a request, independent of the dialect. */
 export class HttpError extends Error {
   readonly status: number;
   /** A short name for programs. */
@@ -44,7 +44,10 @@ const CAUSED_BY_REQUEST: ReadonlySet<ErrorCode> = new Set([
   'TOKEN_OUT_OF_RANGE',
 ]);
 
-/** Says too many requests are in progress. Codex gives up without `Retry-After`, and Claude Code after status 503. */
+/**
+ * Refuses a request because too many are in progress. Without `Retry-After`, Codex gives up. After status 503, Claude
+ * Code gives up.
+ */
 export function busy(): HttpError {
   return new HttpError(429, 'rate_limit_exceeded', 'The server is busy: too many requests wait. Try again soon.', {
     headers: { 'retry-after': RETRY_AFTER },

@@ -1,4 +1,4 @@
-// What a dialect is: how it reads requests, and how it writes replies and streams.
+// The interface of a dialect, which reads requests, and writes replies and streams.
 import type { ChatRequest } from '../../chat/chat.js';
 import type { Completion, CompletionPart } from '../../chat/completion.js';
 import type { ReplyStream } from '../../generate/reply-stream.js';
@@ -19,7 +19,7 @@ export interface ReplyEvents {
   begin(promptTokens: number): readonly ServerEvent[];
   /** @param choice the index of the reply, if the client asked for several replies */
   part(part: StreamPart, choice: number): readonly ServerEvent[];
-  /** Events that change nothing. Clients cut connections on which nothing arrives. */
+  /** Events without content. Clients cut connections on which nothing arrives. */
   keepAlive(): readonly ServerEvent[];
   /** The events after the last part of all choices. */
   end(): readonly ServerEvent[];

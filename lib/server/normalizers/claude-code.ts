@@ -1,5 +1,5 @@
-// Claude Code sends text that differs between sessions at the beginning of its prompts. So its sessions would share
-// nothing.
+// Claude Code sends text that differs between sessions at the beginning of its prompts. Without these rules, the
+// sessions would share no prefix.
 import type { Block, MessageBody } from '../anthropic/message-request.js';
 import type { Normalizer } from './normalizer.js';
 
@@ -29,8 +29,8 @@ function withoutBillingBlock(body: MessageBody): MessageBody | undefined {
 }
 
 /**
- * Appends the system message that follows the first message of the user to the system prompt. Its paragraphs with the
- * directory and the date go in front of the user's words.
+ * Moves the system message that follows the first user message to the end of the system prompt. The paragraphs with the
+ * directory and the date move into the user message instead, in front of its last block.
  */
 function withEarlySystemMessage(body: MessageBody): MessageBody | undefined {
   const [first, late, ...others] = body.messages;

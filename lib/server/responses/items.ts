@@ -129,7 +129,7 @@ class ItemReader {
   }
 }
 
-/** Whether an item stands for an item of an earlier response. */
+/** The id of the earlier item to which an item refers; undefined if the item is not a reference. */
 export function referenceOf(item: Item): string | undefined {
   const isReference = item.type === 'item_reference' || (!item.type && item.role === undefined);
   return isReference && typeof item.id === 'string' ? item.id : undefined;

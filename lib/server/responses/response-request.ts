@@ -55,7 +55,7 @@ export function isLoadProbe(body: ResponseBody): boolean {
 export interface ReadResponseRequest {
   request: ChatRequest;
   tools: ResponseTools;
-  /** What the model does not see, as sentences for the response. */
+  /** Sentences for the response about parts of the request that the model does not see. */
   warnings: readonly string[];
 }
 

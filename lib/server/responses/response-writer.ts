@@ -12,7 +12,7 @@ import type { ResponseTools } from './response-tools.js';
 export interface ResponseContents {
   body: ResponseBody;
   tools: ResponseTools;
-  /** What the model does not see. */
+  /** Sentences about parts of the request that the model does not see. */
   warnings: readonly string[];
   /** The name of the model. */
   model: string;

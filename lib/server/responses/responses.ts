@@ -80,7 +80,7 @@ export class Responses {
     return previous;
   }
 
-  /** The item that an item stands for. */
+  /** Returns the stored item to which an item refers, or the item itself. */
   #resolved(item: Item, tenant: string | undefined): Item {
     const id = referenceOf(item);
     if (id === undefined) {

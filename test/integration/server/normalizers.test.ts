@@ -42,7 +42,7 @@ const cachedShare = ({ usage }: Answer) =>
   (usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens);
 
 describe('the rules for Claude Code', () => {
-  it('let the next session share the head, in another directory and on another day', async () => {
+  it('let the next session share the prefix, even in another directory and on another day', async () => {
     const server = await startServer({ contextSize: 2048 });
     const first = await ask(server, session('What is this?'));
     expect(first.headstart.rules).toEqual(RULES);
@@ -53,7 +53,7 @@ describe('the rules for Claude Code', () => {
     expect(cachedShare(next)).toBeGreaterThan(0.7);
   });
 
-  it('are needed for that, and can be switched off', async () => {
+  it('are needed to share the prefix, and can be switched off', async () => {
     const server = await startServer({ contextSize: 2048 }, { normalizers: false });
     expect((await ask(server, session('What is this?'))).headstart.rules).toBeUndefined();
     const next = await ask(server, session('Fix the bug', { billing: 'cc_version=2.1.332.fff' }));
@@ -83,7 +83,7 @@ describe('the rules for Claude Code', () => {
     expect(await counted(body)).toBe(await counted(merged));
   });
 
-  it('leave text of the user that looks the same as it is, and later system messages at their place', async () => {
+  it('do not change similar text of the user, or the place of later system messages', async () => {
     const server = await startServer({ contextSize: 2048 });
     const imitation = {
       system: 'You are helpful.',

@@ -314,7 +314,7 @@ describe('what Codex sends', () => {
     expect(cachedTokens(second)).toBeGreaterThanOrEqual(tokensAfter(first));
   });
 
-  it('answers an empty load probe without the model', async () => {
+  it('may be an empty load probe, which is answered without the model', async () => {
     const server = await startServer();
     const probe = await server.post('/v1/responses', { model: 'any', input: '', max_output_tokens: 1 });
     expect(await probe.json()).toMatchObject({ status: 'completed', output: [], usage: { total_tokens: 0 } });
