@@ -12,6 +12,7 @@ import type {
 } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { ALWAYS } from '../helpers/conversations.js';
 import { writeLora } from '../helpers/loras.js';
 import { SYSTEM_PROMPT } from '../helpers/prompts.js';
 import { coldTokens, promptWith, renderedTokens, tokensOf } from '../helpers/sampled.js';
@@ -72,6 +73,22 @@ describe.each(MEMORIES)('with the %s model', (name) => {
     const { before, rendered, expected } = await promptAfter(agent, reply, messages);
     expect(expected).not.toEqual(rendered);
     const after = await ask(agent, messages, TOOLS);
+    expect(after.usage.inputTokens).toBe(expected.length);
+    expect(after.usage.cachedInputTokens).toBeGreaterThanOrEqual(before.length + tokensOf(reply).length - 1);
+    expect(tokensOf(after)).toEqual(await coldTokens(name, expected, 8));
+  });
+
+  it('a request reuses a sampled call after a restart in the middle of a tool loop', async () => {
+    const settings = { name, cacheDir: await temporaryDirectory(), conversations: ALWAYS };
+    const first = await start(settings);
+    const reply = await ask(first, [QUESTION], { ...CALL, tools: [ORDER] });
+    await first.close();
+    const agent = await start(settings);
+    const toolCalls = reply.toolCalls.map((call) => ({ ...call, input: { count: 2, part: 'chain' } }));
+    const messages = afterCall(reply, { toolCalls });
+    const { before, expected } = await promptAfter(agent, reply, messages);
+    const after = await ask(agent, messages, TOOLS);
+    expect(after.cache.source).toBe('disk');
     expect(after.usage.inputTokens).toBe(expected.length);
     expect(after.usage.cachedInputTokens).toBeGreaterThanOrEqual(before.length + tokensOf(reply).length - 1);
     expect(tokensOf(after)).toEqual(await coldTokens(name, expected, 8));
