@@ -19,6 +19,17 @@ interface Content {
 /** A content at its place in the prompt. */
 export interface LocatedContent extends Content, TextRange {}
 
+/**
+ * Maximum number of characters that one search compares. A search must not block JavaScript, and each content that is
+ * not in the text is searched for up to the end of the text. Contents that are left then count as not found.
+ */
+const MAX_SEARCHED = 20_000_000;
+
+interface Budget {
+  /** How many characters may still be searched. */
+  left: number;
+}
+
 /** Finds the contents of messages in the text of their prompt. The result is ascending by position. */
 export function findMessages(text: string, messages: readonly ChatMessage[]): LocatedContent[] {
   return locate(text, { start: 0, end: text.length }, messages.flatMap(messageContents));
@@ -67,16 +78,22 @@ function contentsOf(owner: ContentOwner, texts: readonly string[]): Content[] {
  * Finds contents that are in this part of the text in this order. A content is found if its earliest possible place is
  * also its latest one. The contents between two found ones are then searched between these two.
  */
-function locate(text: string, part: TextRange, contents: readonly Content[]): LocatedContent[] {
+function locate(
+  text: string,
+  part: TextRange,
+  contents: readonly Content[],
+  budget: Budget = { left: MAX_SEARCHED },
+): LocatedContent[] {
   const searched = text.slice(part.start, part.end);
-  const earliest = earliestPlaces(searched, contents);
-  const latest = latestPlaces(searched, contents);
+  const earliest = earliestPlaces(searched, contents, budget);
+  const latest = latestPlaces(searched, contents, budget);
   const located: LocatedContent[] = [];
   let unknown: Content[] = [];
   const locateUnknown = (end: number) => {
     // If nothing was found between two places, searching there again would find nothing either.
     const isSmaller = unknown.length > 0 && unknown.length < contents.length;
-    return isSmaller ? locate(text, { start: located.at(-1)?.end ?? part.start, end }, unknown) : [];
+    const start = located.at(-1)?.end ?? part.start;
+    return isSmaller ? locate(text, { start, end }, unknown, budget) : [];
   };
   for (const [index, content] of contents.entries()) {
     const place = earliest[index];
@@ -93,11 +110,12 @@ function locate(text: string, part: TextRange, contents: readonly Content[]): Lo
 }
 
 /** The first possible place of each content, after the places of the contents in front of it. */
-function earliestPlaces(text: string, contents: readonly Content[]): (TextRange | undefined)[] {
+function earliestPlaces(text: string, contents: readonly Content[], budget: Budget): (TextRange | undefined)[] {
   let at = 0;
   return contents.map((content) => {
-    for (const form of formsOf(content)) {
+    for (const form of budget.left > 0 ? formsOf(content) : []) {
       const start = text.indexOf(form, at);
+      budget.left -= (start === -1 ? text.length : start) - at;
       if (start !== -1) {
         at = start + form.length;
         return { start, end: at };
@@ -108,11 +126,12 @@ function earliestPlaces(text: string, contents: readonly Content[]): (TextRange 
 }
 
 /** The last possible place of each content, in front of the places of the contents after it. */
-function latestPlaces(text: string, contents: readonly Content[]): (TextRange | undefined)[] {
+function latestPlaces(text: string, contents: readonly Content[], budget: Budget): (TextRange | undefined)[] {
   let at = text.length;
   const place = (content: Content): TextRange | undefined => {
-    for (const form of formsOf(content)) {
+    for (const form of budget.left > 0 ? formsOf(content) : []) {
       const start = form.length > at ? -1 : text.lastIndexOf(form, at - form.length);
+      budget.left -= at - Math.max(0, start);
       if (start !== -1) {
         at = start;
         return { start, end: start + form.length };
