@@ -21,6 +21,7 @@ export type { CacheOutcome, StateSource, Tier } from '../../lib/cache/start-repo
 export type { TemplateCacheCounts } from '../../lib/cache/stats-counter.js';
 export type {
   TemplateCache,
+  TemplateKey,
   TemplateMissExplanation,
   TemplateOptions,
   WarmOptions,

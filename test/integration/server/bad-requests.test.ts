@@ -61,6 +61,39 @@ describe.each(ENDPOINTS)('POST %s', (path, shape) => {
   });
 });
 
+describe.each([
+  ['/v1/completions', { prompt: 'Hi', max_tokens: 1 }],
+  ['/tokenize', { content: 'Hi' }],
+  ['/detokenize', { tokens: [1] }],
+  ['/apply-template', { messages: [{ role: 'user', content: 'Hi' }] }],
+  ['/headstart/v1/explain', { messages: [{ role: 'user', content: 'Hi' }] }],
+  ['/headstart/v1/templates/warm', { templates: [{ systemPrompt: 'Hi' }] }],
+  ['/headstart/v1/prune', { maxEntries: 1 }],
+] as const)('POST %s', (path, right) => {
+  it('refuses wrong bodies and random values in the form of errors of OpenAI', async () => {
+    const server = await startServer({}, { maxBodyBytes: 100_000, apiKeys: [{ key: 'admin', admin: true }] });
+    const send = async (body: unknown) => {
+      const response = await server.post(path, body, { headers: { 'x-api-key': 'admin' } });
+      return [response.status, await response.json()] as const;
+    };
+    for (const [what, body, status] of BODIES) {
+      if (path === '/headstart/v1/prune' && what === 'no messages') continue; // an empty budget is right
+      expect([what, ...(await send(body))]).toMatchObject([what, status, openAi]);
+    }
+    const fields = [...Object.keys(right), 'n', 'stop', 'seed', 'logprobs', 'echo', 'logit_bias', 'tools', 'request'];
+    const random = fc.dictionary(fc.constantFrom(...fields), fc.jsonValue({ maxDepth: 3 }), { maxKeys: 4 });
+    await fc.assert(
+      fc.asyncProperty(random, async (values) => {
+        const [status, answer] = await send({ ...right, ...values });
+        expect([200, 400]).toContain(status);
+        if (status === 400) expect(answer).toMatchObject(openAi);
+      }),
+      { numRuns: 30 },
+    );
+    expect((await send(right))[0]).toBe(200);
+  });
+});
+
 describe('the server', () => {
   it('refuses giant headers', async () => {
     const server = await startServer();
