@@ -97,6 +97,7 @@ export function createHandler(model: ServedModel, options: HandlerOptions = {}):
   app.post('/v1/messages/count_tokens', jsonEndpoint(services, countMessageTokens));
   const responses = new Responses(parsed);
   app.post('/v1/responses', replyEndpoint(services, responses.read));
+  app.post('/v1/responses/input_tokens', jsonEndpoint(services, responses.countTokens));
   app.get('/v1/responses/:id', (context) =>
     context.json(responses.find(context.req.param('id'), context.get('client'))),
   );

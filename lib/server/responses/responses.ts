@@ -1,5 +1,5 @@
 // The endpoints of OpenAI's responses.
-import type { ReadReplyRequest } from '../handler.js';
+import type { ReadReplyRequest, RequestDetails } from '../handler.js';
 import type { Client } from '../http/access.js';
 import { HttpError } from '../http/http-error.js';
 import { sessionNameOf } from '../http/session-name.js';
@@ -25,18 +25,14 @@ export class Responses {
   }
 
   /** Reads the body of a request for a response. */
-  readonly read: ReadReplyRequest = (input, { model, headers, client: { tenant } }) => {
-    const body = readResponseBody(input);
-    const previous = this.#previousOf(body, tenant);
-    const added = inputItemsOf(body).map((item) => this.#resolved(item, tenant));
-    const items = [...(previous?.items ?? []), ...added];
-    const { request, tools, warnings } = responseRequestOf(body, items);
-    const affinity = sessionNameOf(headers) ?? request.affinity;
+  readonly read: ReadReplyRequest = (input, details) => {
+    const { body, request, tools, warnings, previous, added, items } = this.#read(input, details);
+    const { tenant } = details.client;
     const writer = new ResponseWriter({
       body,
       tools,
       warnings,
-      model: model.id,
+      model: details.model.id,
       onResponse: (id, response, output) => {
         if (body.store !== false) {
           const bytes = (previous?.bytes ?? 0) + jsonBytes(added) + jsonBytes(response);
@@ -44,12 +40,22 @@ export class Responses {
         }
       },
     });
-    const choice = { ...request, ...(tenant !== undefined && { tenant }), ...(affinity !== undefined && { affinity }) };
     return {
-      choices: isLoadProbe(body) ? [] : [choice],
+      choices: isLoadProbe(body) ? [] : [request],
       events: body.stream ? writer : undefined,
       body: ([reply]) => writer.whole(reply),
     };
+  };
+
+  /**
+   * Counts the tokens of a body's prompt.
+   *
+   * @throws HttpError 400, 404, and the errors of `ChatModel.countTokens`.
+   */
+  readonly countTokens = async (input: unknown, details: RequestDetails): Promise<object> => {
+    const { request } = this.#read(input, details);
+    const count = await details.model.countTokens(request, { signal: details.signal });
+    return { object: 'response.input_tokens', input_tokens: count };
   };
 
   /** @throws HttpError 404. */
@@ -67,6 +73,17 @@ export class Responses {
       throw notFound(`Response with id '${id}' not found.`);
     }
     return { id, object: 'response', deleted: true };
+  }
+
+  #read(input: unknown, { headers, client: { tenant } }: RequestDetails) {
+    const body = readResponseBody(input);
+    const previous = this.#previousOf(body, tenant);
+    const added = inputItemsOf(body).map((item) => this.#resolved(item, tenant));
+    const items = [...(previous?.items ?? []), ...added];
+    const { request, ...rest } = responseRequestOf(body, items);
+    const affinity = sessionNameOf(headers) ?? request.affinity;
+    const owned = { ...request, ...(tenant !== undefined && { tenant }), ...(affinity !== undefined && { affinity }) };
+    return { ...rest, body, request: owned, previous, added, items };
   }
 
   #previousOf({ previous_response_id: id }: ResponseBody, tenant: string | undefined): StoredResponse | undefined {

@@ -4,7 +4,9 @@ import { createHandler, listen } from 'llama-headstart/server';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { startAgent } from '../../helpers/agents.js';
 
-const body = { messages: [{ role: 'user', content: 'Hi' }], stream: true };
+const messages = [{ role: 'user', content: 'Hi' }];
+/** A body for every dialect. Each ignores the fields of the others. */
+const body = { messages, input: messages, stream: true };
 
 /** The text of a stream so far. */
 class EventText {
@@ -48,6 +50,7 @@ async function startWaiting(ready: Promise<string>) {
 describe('a reply that takes long', () => {
   it.each([
     ['/v1/chat/completions', '"delta":{"role":"assistant","content":""}', /^data: /, '[DONE]'],
+    ['/v1/responses', 'event: response.in_progress', /^event: response.created/, 'event: response.completed'],
     ['/v1/messages', 'event: ping', /^event: message_start/, 'event: message_stop'],
   ])('gets events that change nothing from %s, and then its end', async (path, keepAlive, beginning, end) => {
     let finish: (result: string) => void = () => undefined;

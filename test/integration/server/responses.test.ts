@@ -171,6 +171,27 @@ describe('POST /v1/responses', () => {
     }
   });
 
+  it('counts the tokens of a prompt', async () => {
+    const client = clientOf(await startServer());
+    const { usage } = await client.responses.create({ ...greedy, max_output_tokens: 1 });
+    const { input_tokens } = await client.responses.inputTokens.count({ instructions, input: question });
+    expect(input_tokens).toBe(usage?.input_tokens);
+  });
+
+  it('ends a stream that fails with `response.failed`', async () => {
+    const server = await startServer();
+    const stream = await clientOf(server).responses.create({ ...greedy, max_output_tokens: 900, stream: true });
+    const events: OpenAI.Responses.ResponseStreamEvent[] = [];
+    for await (const event of stream) {
+      events.push(event);
+      if (event.type === 'response.output_text.delta') void server.agent.close();
+    }
+    expect(events.at(-1)).toMatchObject({
+      type: 'response.failed',
+      response: { id: expect.stringMatching(/^resp_/), status: 'failed', error: { code: 'server_error' } },
+    });
+  });
+
   it('follows a JSON schema', async () => {
     const client = clientOf(await startServer());
     const schema = { type: 'object', properties: { ok: { type: 'boolean' } }, required: ['ok'] };
@@ -284,6 +305,25 @@ describe('what Codex sends', () => {
       input: [...body.input, text('user', 'input_text', 'More')],
     });
     expect(cachedTokens(head)).toBeGreaterThan(first.usage.input_tokens - 16);
+  });
+
+  it('may have tools of one flat name, repeated tools, and items of other servers', async () => {
+    const server = await startServer({ contextSize: 2048 });
+    const group = (name: string, ...names: string[]) => ({
+      type: 'namespace',
+      name,
+      tools: names.map((each) => ({ ...lamp, name: each })),
+    });
+    const tools = [group('a', 'b__c'), group('a__b', 'c'), { ...lamp, name: 'a__b__c' }, group('a', 'b__c')];
+    const input = [{ type: 'compaction', encrypted_content: 'x' }, ...body.input];
+    for (const named of [{ name: 'b__c', namespace: 'a' }, { name: 'c', namespace: 'a__b' }, { name: 'a__b__c' }]) {
+      const tool_choice = { type: 'function', ...named };
+      const { output, headstart } = await answerOf(server, { ...body, tools, input, tool_choice });
+      expect(output).toHaveLength(1);
+      const { name, namespace } = output[0];
+      expect({ name, namespace }).toEqual({ namespace: undefined, ...named });
+      expect(headstart.warnings).toEqual([expect.stringContaining('"compaction"')]);
+    }
   });
 
   it('is answered with calls of custom tools, also if the tools are an item of the input', async () => {
