@@ -1,4 +1,5 @@
 // OpenAI's responses, with OpenAI's own client.
+import fc from 'fast-check';
 import OpenAI from 'openai';
 import { describe, expect, it } from 'vitest';
 import { ON, vendoredTemplate } from '../../helpers/lamp.js';
@@ -397,5 +398,44 @@ describe('what Codex sends', () => {
     }
     const fine = { input: 'Hi', max_output_tokens: 1_000_000, unheard_of: [1], temperature: 0, truncation: 'auto' };
     expect((await server.post('/v1/responses', fine)).status).toBe(200);
+  });
+
+  it('gets a response or a refusal for random items and values of known fields', async () => {
+    const server = await startServer();
+    const json = fc.jsonValue({ maxDepth: 3 });
+    const kinds = [
+      'message',
+      'reasoning',
+      'function_call',
+      'function_call_output',
+      'custom_tool_call',
+      'item_reference',
+    ];
+    const types = fc.constantFrom(...kinds, 'additional_tools', 'function', 'custom', 'namespace', 'other');
+    const names = fc.constantFrom('role', 'content', 'summary', 'arguments', 'output', 'name', 'tools', 'parameters');
+    const typed = fc.tuple(fc.dictionary(names, json, { maxKeys: 3 }), types);
+    const items = fc.array(
+      typed.map(([fields, type]) => ({ type, name: 'x', call_id: 'y', ...fields })),
+      { maxLength: 3 },
+    );
+    const fields = fc.constantFrom('tool_choice', 'text', 'reasoning', 'include', 'metadata', 'instructions', 'top_p');
+    const values = fc.dictionary(fields, json, { maxKeys: 3 });
+    await fc.assert(
+      fc.asyncProperty(items, items, values, async (input, tools, more) => {
+        const question = { role: 'user', content: 'Hi' };
+        const response = await server.post('/v1/responses', {
+          input: [...input, question],
+          tools,
+          max_output_tokens: 1,
+          ...more,
+        });
+        expect([200, 400, 404]).toContain(response.status);
+        const answer: unknown = await response.json();
+        if (response.status !== 200) {
+          expect(answer).toMatchObject({ error: { message: expect.any(String), code: expect.any(String) } });
+        }
+      }),
+      { numRuns: 40 },
+    );
   });
 });
