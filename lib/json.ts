@@ -3,7 +3,7 @@
 export type Json = unknown;
 export type JsonObject = Readonly<Record<string, Json>>;
 
-/** Whether a value is an object and no array. */
+/** Whether a value is an object but not an array. */
 export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

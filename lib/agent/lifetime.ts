@@ -45,7 +45,7 @@ export class Lifetime {
     }
   }
 
-  /** Aborts the signal, and then calls `closeParts`. Only the first call does this. Later calls wait for it. */
+  /** Aborts the signal, and then calls `closeParts`. Later calls only wait for the first call. */
   close(closeParts: () => Promise<void>): Promise<void> {
     this.#closing ??= this.#close(closeParts);
     return this.#closing;

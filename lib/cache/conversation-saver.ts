@@ -22,7 +22,7 @@ interface Plan {
   stored: StoredState | undefined;
 }
 
-/** Node.js fires a timer with a longer time at once. */
+/** Maximum time of a timer, ms. Node.js fires a timer with a longer time at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**

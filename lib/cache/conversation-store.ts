@@ -317,7 +317,7 @@ export class ConversationStore {
     await this.disk.evict(budget, await this.disk.index.refresh(), keep);
     for (const name of this.#withKnownReplies) {
       if (this.disk.index.get(name) === undefined) {
-        this.#withKnownReplies.delete(name); // the names would need more and more memory
+        this.#withKnownReplies.delete(name); // otherwise the set would grow without a limit
       }
     }
   }

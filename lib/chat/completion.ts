@@ -26,7 +26,7 @@ const COMPLETION = {
   /** The tenant of the completion. Different tenants never share cached tokens. @default none */
   tenant: text().optional(),
   /**
-   * Called with the number of tokens of the prompt, as soon as it is known that the prompt fits into the context. The
+   * Called with the number of tokens of the prompt, as soon as the prompt is known to fit into the context. The
    * completion may then still wait for a sequence. @default none
    */
   onPrompt: callable<(tokens: number) => void>().optional(),

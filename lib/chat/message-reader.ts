@@ -228,7 +228,7 @@ export class MessageReader {
 /**
  * The arguments as JSON text. OpenAI sends JSON text, but some servers with the same API send an object.
  *
- * @throws TypeError or RangeError if the arguments are no JSON data.
+ * @throws TypeError or RangeError if the arguments are not JSON data.
  */
 function argumentsOf({ arguments: openAi, input = {} }: Fields): string {
   if (typeof openAi === 'string') {
@@ -249,10 +249,10 @@ function strictInput(fields: Fields): unknown {
   return inputFrom(json);
 }
 
-/** The arguments as an object, or as text if they are no JSON object or contain an integer that would be rounded. */
+/** The arguments as an object, or as text if they are not a JSON object or contain an integer that would be rounded. */
 function tolerantInput(fields: Fields): unknown {
   if (typeof fields.input === 'string') {
-    return fields.input; // the text of a call whose arguments were no JSON
+    return fields.input; // the text of a call whose arguments were not JSON
   }
   const json = argumentsOf(fields);
   const input = parseArguments(json);

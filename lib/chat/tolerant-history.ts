@@ -27,8 +27,8 @@ interface Entry {
  * Reads a whole conversation. The system messages at the beginning become the system prompt. Each call gets exactly one
  * result: see {@link withOneResultEach}.
  *
- * @throws HeadstartError `INVALID_ARGUMENT` if a message is no object, has no known role, or has a call without a name.
- *   The error tells which message is wrong.
+ * @throws HeadstartError `INVALID_ARGUMENT` if a message is not an object, has no known role, or has a call without a
+ *   name. The error tells which message is wrong.
  */
 export function readTolerantHistory(input: readonly RequestMessage[]): RequestConversation {
   const firstOther = input.findIndex((message) => !isSystemMessage(message));

@@ -1,8 +1,8 @@
 import type { Sequence } from './sequence.js';
 
 /**
- * The KV cells that a sequence shares. A sequence shares its first cells with its parent. Each of its forks shares first
- * cells with it.
+ * The KV cells that a sequence shares. A sequence shares its first cells with its parent. Each fork of the sequence
+ * shares first cells with the sequence.
  */
 export class SharedCells {
   readonly #sequence: Sequence;

@@ -30,7 +30,7 @@ export interface Handler {
   readonly needsKey: boolean;
 }
 
-/** The answer of endpoints that the model does not support. This is no failure of the server. */
+/** The status of endpoints that the model does not support. The server does not log this status as a failure. */
 const NOT_IMPLEMENTED = 501;
 
 /** What the endpoints of a handler share. */

@@ -81,11 +81,11 @@ const HISTORIES: Record<string, [messages: RequestMessage[], texts?: string[]]> 
     ],
     ['Four', '[image omitted: this model reads only text]'],
   ],
-  'arguments that are no JSON': [
+  'arguments that are not JSON': [
     [user('Hm.'), calls(called('abcdefgh1', '{"name": chain')), result('abcdefgh1', 'Invalid'), reply('Oh'), newest],
     ['Invalid'],
   ],
-  'arguments that are no object': [
+  'arguments that are not an object': [
     [user('Hm.'), calls(called('abcdefgh1', '["chain"]')), result('abcdefgh1', 'Invalid'), reply('Oh'), newest],
     ['Invalid'],
   ],

@@ -157,7 +157,7 @@ describe.each(['hybrid', 'recurrent', 'sliding-window'] as const)('with the %s m
   });
 });
 
-it('a session that waits for a sequence has no prompt that requests wait for', async () => {
+it('requests never wait for the prompt of a session that waits for a sequence', async () => {
   const agent = await open('hybrid', 'unified', { nSeqMax: 1, contextSize: 8192 });
   const controller = new AbortController();
   const running = codeOf(() => ask(agent, HEAD.repeat(20), controller.signal));

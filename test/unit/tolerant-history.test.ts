@@ -76,7 +76,7 @@ describe('content', () => {
   });
 });
 
-it('reasoning that is no text is ignored', () => {
+it('reasoning that is not text is ignored', () => {
   const message = { role: 'assistant', content: 'Yes', reasoning: { effort: 'low' } };
   expect(messagesOf(user, message)[1]).toEqual({ role: 'assistant', content: 'Yes' });
 });
@@ -101,7 +101,7 @@ describe('the arguments of a call', () => {
     expect(messagesOf(user, calls(called('one', args)))[1]).toMatchObject({ toolCalls: [{ input: expected }] });
   });
 
-  it('that are no JSON stay the same text if the message is sent again in the form of this package', () => {
+  it('that are not JSON stay the same text if the message is sent again in the form of this package', () => {
     const [, message] = messagesOf(user, calls(called('one', '{"a')));
     expect(messagesOf(user, message)[1]).toEqual(message);
   });

@@ -30,10 +30,10 @@ export interface ReplyEvents {
 /** What every reply has at its end. */
 export type FinishedReply = Pick<FinishPart, 'finishReason' | 'usage' | 'cache'>;
 
-/** Starts a reply to something else than a conversation. */
+/** Starts a reply to something other than a conversation. */
 export type StartReply = (options: {
   signal: AbortSignal;
-  /** Called with the number of tokens of the prompt, as soon as it is known that the prompt fits into the context. */
+  /** Called with the number of tokens of the prompt, as soon as the prompt is known to fit into the context. */
   onPrompt?: (tokens: number) => void;
 }) => ReplyStream<CompletionPart, Completion>;
 

@@ -148,7 +148,7 @@ export class Metrics {
     }
   }
 
-  /** Counts a failed request. Smaller statuses are no failures. */
+  /** Counts a failed request. Statuses under 400 are not failures. */
   onStatus(status: number): void {
     if (status >= 400) {
       this.#errors.inc({ status });

@@ -32,7 +32,7 @@ const BODY = z.object({
 
 type Body = z.output<typeof BODY>;
 
-/** Maximum number of tokens of a reply if the body has no limit. OpenAI's API has the same. */
+/** Maximum number of tokens of a reply if the body has no limit, as in OpenAI's API. */
 const DEFAULT_MAX_TOKENS = 16;
 
 export const readCompletion: ReadReplyRequest = (input, { model, client: { tenant } }) => {

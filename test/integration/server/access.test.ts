@@ -75,7 +75,7 @@ describe('access to the server', () => {
     expect(preflight.headers.get('access-control-allow-origin')).toBe('https://chat.example');
   });
 
-  it('refuses bodies that are no JSON, encoded or too large', async () => {
+  it('refuses bodies that are not JSON, encoded or too large', async () => {
     const server = await startServer({}, { maxBodyBytes: 1000 });
     const status = async (sent: unknown, headers: Record<string, string> = {}) =>
       (await server.post('/v1/chat/completions', sent, { headers })).status;

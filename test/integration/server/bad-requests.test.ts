@@ -19,7 +19,7 @@ const BODIES: readonly [string, string | object, number][] = [
   ['a list', [], 400],
   ['null', 'null', 400],
   ['no messages', {}, 400],
-  ['messages that are no objects', { messages: [1, null, 'Hi'] }, 400],
+  ['messages that are not objects', { messages: [1, null, 'Hi'] }, 400],
   ['a message without a role', { messages: [{ content: 'Hi' }] }, 400],
   ['a role that nobody has', { messages: [{ role: 'wizard', content: 'Hi' }] }, 400],
   ['deep nesting', deep(5000), 400],

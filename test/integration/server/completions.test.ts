@@ -75,7 +75,7 @@ describe('POST /v1/completions', () => {
     expect(await cached('a')).toBeGreaterThan(100);
   });
 
-  it('refuses prompts that are too long or no text, and too many choices', async () => {
+  it('refuses prompts that are too long or not text, and too many choices', async () => {
     const server = await startServer({ contextSize: 256 });
     const codeOf = async (body: object) => {
       const response = await server.post('/v1/completions', body);
@@ -108,7 +108,7 @@ describe('GET /v1/models', () => {
     expect(page).toMatchObject({ object: 'list', has_more: false, first_id: 'micro/dense', last_id: 'micro/dense' });
   });
 
-  it('describes the model under any name, because it answers for any name', async () => {
+  it('describes the model under any name, because the server answers for any name', async () => {
     const server = await startServer();
     expect(await clientOf(server).models.retrieve('gpt-5')).toMatchObject({ id: server.agent.id });
   });

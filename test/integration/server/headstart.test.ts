@@ -63,7 +63,7 @@ describe('/headstart/v1/templates', () => {
     expect((await server.get('/headstart/v1/prune', send('admin'))).status).toBe(200);
   });
 
-  it('refuses names that are no keys', async () => {
+  it('refuses names that are not keys', async () => {
     const server = await startServer({}, KEYS);
     for (const name of ['x', 'A'.repeat(64), '..%2F..%2Fetc%2Fpasswd', '0'.repeat(63), `${'0'.repeat(64)}.kv`]) {
       expect((await server.get(`/headstart/v1/templates/${name}`, as('admin'))).status).toBe(400);
@@ -71,7 +71,7 @@ describe('/headstart/v1/templates', () => {
     expect((await server.get(`/headstart/v1/templates/${'0'.repeat(64)}`, as('admin'))).status).toBe(404);
   });
 
-  it('lets only admin keys change anything, and nobody without keys', async () => {
+  it('lets only admin keys change anything, and refuses all changes if there are no keys', async () => {
     const key = '0'.repeat(64);
     const changes = [
       ['POST', 'templates/warm'],
