@@ -26,7 +26,8 @@ describe('the curl commands of the guide', () => {
     for (const command of commands) {
       const { url } = command.includes('$ADMIN_KEY') ? guarded : open;
       const onServer = command.replace('http://127.0.0.1:8080', url).replace('curl ', 'curl --silent --fail ');
-      const { stdout } = await run('bash', ['-c', onServer], { env: { ...process.env, ADMIN_KEY } });
+      const [{ key: KEY = '' } = {}] = await guarded.agent.templateCache.list();
+      const { stdout } = await run('bash', ['-c', onServer], { env: { ...process.env, ADMIN_KEY, KEY } });
       expect([command, stdout.length > 0]).toEqual([command, true]);
     }
   });
