@@ -28,8 +28,8 @@ const API_KEY = {
 export interface ApiKey extends OptionsOf<typeof API_KEY> {}
 
 const STORED_RESPONSES = {
-  /** Maximum number of responses of each tenant. 0 keeps none. @default 1000 */
-  maxEntries: size().default(1000),
+  /** Maximum number of responses of each tenant, at most 1,000,000. 0 keeps none. @default 1000 */
+  maxEntries: integer(0, 1_000_000).default(1000),
   /**
    * Maximum size of each tenant's responses as JSON, in bytes. A response counts with its whole conversation.
    * @default 67108864 (64 MiB)
