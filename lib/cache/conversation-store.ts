@@ -297,7 +297,12 @@ export class ConversationStore {
     if (entries.length + matching.length > 0) {
       await index.rewrite();
     }
-    return entries.length;
+    const left = new Set(entries.length === 0 ? [] : await index.refresh());
+    const kept = entries.filter(({ name }) => left.has(name)).length;
+    if (kept > 0) {
+      this.#logger?.('warn', `conversation cache: files that \`forget\` could not delete: ${kept}`);
+    }
+    return entries.length - kept;
   }
 
   /** Resolves when each save that has begun has ended. */

@@ -139,6 +139,24 @@ describe('a directory', () => {
     await readOnly.close();
   });
 
+  it('that is read-only keeps a conversation to forget, and `forget` says so', async ({ skip }) => {
+    const disk = smallDisk(join(await temporaryDirectory(), 'disk'), '32m');
+    if (disk === undefined) {
+      skip('the user may not mount a file system');
+      return;
+    }
+    await chmod(disk, 0o700);
+    const first = await start(disk, { minFreeDiskBytes: 0 });
+    await ask(first, [], LONG, { tenant: 'a' });
+    await first.close();
+    makeReadOnly(disk);
+    const warnings: string[] = [];
+    const agent = await start(disk, { logger: (_, message) => warnings.push(message) });
+    expect(await agent.forget({ tenant: 'a' })).toMatchObject({ files: 0 });
+    expect(warnings).toContain('conversation cache: files that `forget` could not delete: 1');
+    expect(agent.health().conversations.count).toBe(1);
+  });
+
   it('gets no file that would leave too little disk space', async () => {
     const directory = await temporaryDirectory();
     const agent = await start(directory, { minFreeDiskBytes: Number.MAX_SAFE_INTEGER });
