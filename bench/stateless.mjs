@@ -10,11 +10,10 @@
 // model has a chat template that rewrites earlier replies: it leaves out their reasoning. For each model, the benchmark
 // measures:
 //
-// - `turns`: a conversation in separate requests;
-// - `session`: the same conversation in a session;
-// - `sideCalls`: the same requests, with the request for a title between each two of them;
-// - `restart`: the next request of the conversation in a new agent on the same cache directory;
-// - `agents`: requests that arrive together in a new agent, with the same head and different messages.
+// - `turns`: a conversation in separate requests; - `session`: the same conversation in a session; - `sideCalls`: the
+// same requests, with a request for a title between every two of them; - `restart`: the next request of the
+// conversation in a new agent on the same cache directory; - `agents`: requests that arrive together in a new agent,
+// with the same head and different messages.
 //
 // Replies are greedy, so the numbers of tokens are the same in each round. Times are medians of the rounds, in ms.
 

@@ -133,8 +133,8 @@ export class ConversationSaver implements EngineSaver {
     if (stored !== undefined) {
       await this.#saveStored(conversation, stored);
     } else if (conversation.tokens.length < sequence.length) {
-      // The sequence loses tokens that no prompt is expected to contain. An eviction does this without a race with the
-      // next turn, and keeps the state in memory too.
+      // The sequence must be shortened to the part that is saved. An eviction does this without a race with the next
+      // turn, and also keeps the state in memory.
       engine.sessions.evictIdle((other) => other === sequence);
       await store.settled();
     } else {

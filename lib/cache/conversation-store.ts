@@ -228,7 +228,7 @@ export class ConversationStore {
     for (const entry of this.#superseded(keyring.group, tokens).filter((each) => each.name !== name)) {
       await this.disk.delete(entry.name);
     }
-    await this.#evict(conversation.isOneOff ? undefined : name); // a one-off request never displaces a conversation
+    await this.#evict(conversation.isOneOff ? undefined : name); // a one-off request may be deleted right away
   }
 
   /**

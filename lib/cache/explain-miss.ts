@@ -115,7 +115,7 @@ export async function explainMiss(
   };
 }
 
-/** Where a start would find the state of this template now. Does not count as a use. */
+/** Where a start would find the state of this template now. The call does not count as a use. */
 export async function presentSource(key: string, { residents, states, disk }: CacheStores): Promise<StateSource> {
   if (residents.has(key)) {
     return 'resident';

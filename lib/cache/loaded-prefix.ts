@@ -2,9 +2,9 @@ import type { StartReport, StateSource } from './start-report.js';
 
 /** The stored prefix that shares the most tokens with a prompt, whether or not the prompt can use it. */
 export interface NearestPrefix {
-  /** The tokens of the sequence, state or template. A view: it is valid until the sequence changes. */
+  /** The tokens of the sequence, state or template. A view that is valid until the sequence changes. */
   tokens: Int32Array;
-  /** How many tokens the prompt shares with it. */
+  /** How many tokens the prompt shares with the stored prefix. */
   shared: number;
 }
 
@@ -31,7 +31,7 @@ export interface LoadedPrefix {
   cachedTokens: number;
   /** How many tokens the prompt shares with the nearest stored prefix. */
   nearestTokens: number;
-  /** Whether the nearest stored prefix has more tokens than the shared ones. Undefined if it is in a file. */
+  /** Whether the nearest stored prefix has more tokens than the shared ones. Undefined if the prefix is in a file. */
   nearestContinues: boolean | undefined;
   limit?: ReuseLimit | undefined;
   /** Why the template is not in the cache: the reason in its start report. */

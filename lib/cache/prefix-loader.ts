@@ -227,7 +227,7 @@ export class PrefixLoader {
     return { prefix: loadedPrefix(loaded, nearest), nearest };
   }
 
-  /** Why a prompt may not reuse more tokens than it does, after the choice of `candidate`. */
+  /** Why a prompt cannot reuse more tokens than those of `candidate`. */
   #limitOf(candidate: ConversationCandidate | undefined): ReuseLimit {
     if (candidate !== undefined && !this.#isAffordable(candidate)) {
       return 'cells';

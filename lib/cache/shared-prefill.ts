@@ -48,11 +48,14 @@ export class SharedPrefill {
     if (this.#isCut) {
       this.#prompts.wait(this.#sequence, this.group, prompt.subarray(0, -1));
     } else {
-      this.#prompts.end(this.#sequence); // no other prompt may wait for a sequence that waits itself
+      this.#prompts.end(this.#sequence); // no other prompt may wait for a sequence that is itself waiting
     }
   }
 
-  /** Returns a promise that resolves when the prompts of all turns that have begun are known; undefined if they are. */
+  /**
+   * Returns a promise that resolves when the prompts of all turns that have begun are known; undefined if these prompts
+   * are already known.
+   */
   arrivals(): Promise<unknown> | undefined {
     return this.#isCut ? this.#prompts.arrivals(this.#sequence.group) : undefined;
   }

@@ -128,7 +128,7 @@ export function requestSequence(
   return new ConversationSequence({ ...host, ...prefix, kind: 'request', precedence });
 }
 
-/** The first prompt of a request, and what it was rendered from. */
+/** The first prompt of a request, and the conversation from which the prompt was rendered. */
 export interface FirstPrompt extends PromptContents {
   options: ReplyOptions;
 }

@@ -51,7 +51,10 @@ export class TurnMessages {
     this.toolCalls.push(...calls);
   }
 
-  /** Adds a reply that the model is asked to replace. It is part of the turn's prompts, but not of the conversation. */
+  /**
+   * Adds a reply that the model is asked to replace. The reply is part of the turn's prompts, but not of the
+   * conversation.
+   */
   reject({ reply, error }: Rejected): void {
     this.#rejected.push({ reply: freeze(reply), error });
   }

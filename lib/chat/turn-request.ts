@@ -1,4 +1,4 @@
-// Merges the options of a turn with those of its session, and checks them before the turn begins.
+// Merges the options of a turn with the options of its session, and checks the result before the turn begins.
 import { randomUUID } from 'node:crypto';
 import { eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';

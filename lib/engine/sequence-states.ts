@@ -201,7 +201,7 @@ export class SequenceStates {
 
   async #copyInto(sequence: Sequence, transfer: StateTransfer | undefined): Promise<ContentsCopy | undefined> {
     if (!sequence.canBeForked) {
-      return undefined; // it was emptied during the wait
+      return undefined; // the sequence was emptied during the wait
     }
     const contents = { tokens: sequence.tokens.slice(), chunks: sequence.log?.chunks ?? [] };
     const captured = transfer && (await this.captures.capture(transfer, sequence));
@@ -329,7 +329,9 @@ export class SequenceStates {
     }
   }
 
-  /** Call it when another sequence continues an evicted, abandoned sequence. Drops all states of the latter. */
+  /**
+   * Call it when another sequence continues an evicted, abandoned sequence. Drops all states of the abandoned sequence.
+   */
   dropContinued(sequence: Sequence): void {
     this.dropSwapped(sequence);
     this.setCheckpoints(sequence, {});

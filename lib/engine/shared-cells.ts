@@ -66,7 +66,10 @@ export class SharedCells {
     }
   }
 
-  /** Of the forks that share cells from position `length` on, the one that shares most becomes the others' parent. */
+  /**
+   * Among the forks that share cells from position `length` on, the fork with the most shared cells becomes the parent
+   * of the other forks.
+   */
   #releaseForks(length: number): void {
     const affected = [...this.#forks].filter((fork) => fork.#length > length);
     const [heir, ...others] = affected.sort((a, b) => b.#length - a.#length);

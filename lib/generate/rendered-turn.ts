@@ -182,7 +182,7 @@ function tokensIn(set: ReadonlySet<number>, tokens: ArrayLike<number>): number[]
   return Array.from(tokens).filter((token) => set.has(token));
 }
 
-/** The positions at which the parts end if they are put together. */
+/** The end of each part in the concatenation of the parts. */
 function endsOf(parts: readonly Uint8Array[]): number[] {
   let end = 0;
   return parts.map(({ length }) => (end += length));

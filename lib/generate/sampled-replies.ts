@@ -256,7 +256,7 @@ export class SampledReplies {
     this.#add(group, { reply: sampled, owner, keepers: new WeakSet(), isContinued: false }).keepers.add(keeper);
   }
 
-  /** The position of the newest control token. Runs of white space do not count: text may merge with them. */
+  /** The position of the newest control token. Tokens of white space do not count, because text may merge with them. */
   #lastControlToken(tokens: Int32Array): number {
     const controlTokens = this.#model.controlTokens();
     const decoder = new TextDecoder();

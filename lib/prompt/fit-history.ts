@@ -22,7 +22,7 @@ interface Change {
   apply: (messages: readonly ChatMessage[]) => readonly ChatMessage[];
 }
 
-/** In this order, because a change may cause a feature of a later one. */
+/** The order matters, because a change may add a feature that a later change removes. */
 const CHANGES: readonly Change[] = [
   {
     feature: 'textArguments',
@@ -115,7 +115,7 @@ function hasSeveralCalls(message: ChatMessage): boolean {
   return callsOf(message).length > 1;
 }
 
-/** Writes each call of a message as a message of its own, with its result after it. */
+/** Writes each call of a message as a separate message, with the result of the call after it. */
 function withSingleCalls(messages: readonly ChatMessage[]): ChatMessage[] {
   const written: ChatMessage[] = [];
   let index = 0;

@@ -111,7 +111,10 @@ export class TemplateLimits {
     return isShown && head === plainHead && rest.includes(TOOL) === plainRest.includes(TOOL);
   }
 
-  /** The prompt in lower case, because a chat template may change the case; empty if it refuses the conversation. */
+  /**
+   * The prompt in lower case, because a chat template may change the case; empty if the chat template refuses the
+   * conversation.
+   */
   async #text(
     source: TemplateSource,
     messages: readonly ChatMessage[],

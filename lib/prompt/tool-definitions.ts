@@ -80,7 +80,7 @@ export class ToolDefinitions {
     const describesTools = await this.#chatTemplate.describesTools(withSystemPrompt);
     const text = (describesTools ? await this.#find(tool, withSystemPrompt) : undefined) ?? json;
     if (withoutSentinels(json) === json) {
-      this.#texts.set(key, text); // a text with sentinels is valid for one prompt only
+      this.#texts.set(key, text); // a text with sentinels is valid only for one prompt
     }
     return text;
   }

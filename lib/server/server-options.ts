@@ -92,7 +92,9 @@ const LISTEN = {
   host: text().default('127.0.0.1'),
   /** The port; 0 chooses a free one. @default 8080 */
   port: integer(0, 65_535).default(8080),
-  /** Maximum time that `close` waits for running requests, in ms. After it, they are aborted. @default 30000 */
+  /**
+   * Maximum time that `close` waits for running requests, in ms. Then `close` aborts the other requests. @default 30000
+   */
   closeTimeoutMs: size().default(30_000),
 };
 

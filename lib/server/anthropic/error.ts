@@ -8,7 +8,9 @@ const TYPES: Readonly<Record<number, string>> = {
   429: 'rate_limit_error',
 };
 
-/** An error in the form of Anthropic's API. Claude Code compacts the conversation if it reads these words. */
+/**
+ * An error in the form of Anthropic's API. The words "prompt is too long" make Claude Code compact the conversation.
+ */
 export function anthropicError({ status, message, prompt }: HttpError): object {
   const text =
     prompt === undefined ? message : `prompt is too long: ${prompt.tokens} tokens > ${prompt.maxTokens} maximum`;

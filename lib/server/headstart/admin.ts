@@ -25,7 +25,7 @@ export function requireAdmin({ isAdmin }: Client, { apiKeys }: ResolvedHandlerOp
 export function requireReader({ isAdmin }: Client, { apiKeys = [] }: ResolvedHandlerOptions): void {
   if (!isAdmin && apiKeys.some(({ tenant }) => tenant !== undefined)) {
     const message =
-      'Expected an admin key, because the server has several tenants and the list has the templates of all';
+      'Expected an admin key, because the server has several tenants and the response shows the templates of all of them';
     throw new HttpError(403, 'admin_key_required', message);
   }
 }

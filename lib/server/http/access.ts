@@ -1,4 +1,4 @@
-// Decides whether a request is let in, and for whom it is.
+// Decides whether the server accepts a request, and for which client.
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { ResolvedHandlerOptions } from '../server-options.js';
 import { HttpError } from './http-error.js';

@@ -24,7 +24,7 @@ export class HttpError extends Error {
   }
 }
 
-/** The client left. nginx uses this status. The client does not see it. */
+/** The status of a request whose client left, as in nginx. The client never sees this status. */
 export const CLIENT_LEFT = 499;
 /** Clients repeat a request that was refused with status 429 after this time, in seconds. */
 const RETRY_AFTER = '5';

@@ -41,7 +41,7 @@ export type StartReply = (options: {
 export interface ReplyRequest {
   /** One request for each reply that the client wants. */
   choices: readonly (ChatRequest | StartReply)[];
-  /** How to stream the replies; undefined if the client wants them at once. */
+  /** How to stream the replies; undefined if the client wants no stream. */
   events: ReplyEvents | undefined;
   /** The body of the response if the client does not want a stream. */
   body(replies: readonly Reply[]): object;

@@ -5,7 +5,7 @@ import { HttpError } from '../http/http-error.js';
 import { propertiesOf } from './model-description.js';
 import { applyTemplate, detokenize, tokenize } from './tokens.js';
 
-/** Adds the health check. It needs no key, so add it in front of the check of keys. */
+/** Adds the health check. The health check needs no key, so add it in front of the check of keys. */
 export function addHealth(app: App, { model }: Services): void {
   const health = (context: Context) => {
     if (model.health !== undefined && model.health().status !== 'ok') {

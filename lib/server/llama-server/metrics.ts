@@ -18,7 +18,10 @@ interface HealthMetric {
   value(health: AgentHealth): number | Record<string, number>;
 }
 
-/** Metrics that are read from `AgentServer.health` when they are asked for. Names with a colon are llama-server's. */
+/**
+ * Metrics that are read from `AgentServer.health` at each request for metrics. Names with a colon are those of
+ * llama-server.
+ */
 const OF_HEALTH: readonly HealthMetric[] = [
   {
     name: 'llama_headstart_template_hits_total',

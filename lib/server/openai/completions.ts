@@ -46,7 +46,11 @@ export const readCompletion: ReadReplyRequest = (input, { model, client: { tenan
     return (limits) => served.streamComplete(prompt, { ...own, ...limits });
   };
   if (prompts.length * count > MAX_CHOICES) {
-    throw new HttpError(400, 'invalid_request', `Expected prompts and \`n\` for at most ${MAX_CHOICES} choices`);
+    throw new HttpError(
+      400,
+      'invalid_request',
+      `Expected at most ${MAX_CHOICES} choices in total: send fewer prompts or lower \`n\``,
+    );
   }
   const texts = prompts.flatMap((prompt) => Array<string>(count).fill(prompt));
   const writer = new Writer(model.id, body.echo ? texts : texts.map(() => ''), count);

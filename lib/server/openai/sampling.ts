@@ -1,4 +1,4 @@
-// The sampling options in bodies of OpenAI's API, and those that llama-server adds.
+// Reads the sampling options of OpenAI's API, and the options that llama-server adds.
 import { z } from 'zod';
 import type { SamplingOptions } from '../../sampling-options.js';
 

@@ -92,7 +92,7 @@ class ItemReader {
 
   #addReasoning(reasoning: string): void {
     if (this.#reply !== undefined && (this.#reply.content !== '' || this.#reply.calls.length > 0)) {
-      this.#endReply(); // reasoning stands at the beginning of a reply
+      this.#endReply(); // reasoning is always at the beginning of a reply
     }
     this.#openReply().reasoning += reasoning;
   }

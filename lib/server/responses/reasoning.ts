@@ -2,7 +2,7 @@
 import { isObject } from '../../json.js';
 import type { Item } from './items.js';
 
-/** Distinguishes the texts of this server from those of other servers, which it cannot read. */
+/** Distinguishes the texts of this server from texts of other servers, which this server cannot read. */
 const PREFIX = 'headstart.';
 
 /** The value of `encrypted_content`. The text is only encoded, because the client has it anyway. */

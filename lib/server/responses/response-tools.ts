@@ -1,4 +1,5 @@
-// The tools of a response: the model sees a flat list of functions, and the client gets its own kinds and names back.
+// The tools of a response: the model sees a flat list of functions, and the client gets the kinds and names that it
+// sent.
 import { z } from 'zod';
 import { isObject } from '../../json.js';
 import type { Tool, ToolChoice } from '../../tools/tool.js';
