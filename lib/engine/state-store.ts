@@ -139,11 +139,17 @@ export class StateStore {
     if (this.#closed || isKnown || !this.#makeSpace(bytes - reserved, stored)) {
       return false;
     }
-    this.#entries.set(stored, { stored, bytes, usedAt: this.#now(), holds: 0 });
+    const entry = { stored, bytes, usedAt: this.#now(), holds: 0 };
+    this.#entries.set(stored, entry);
     if (stored.key !== undefined) {
       this.#byKey.set(stored.key, stored);
     }
-    transfer?.takeState();
+    if (transfer !== undefined) {
+      entry.holds++; // a transfer that waits must not displace the state before the caller can hold it
+      transfer.takeState();
+      entry.holds--;
+      queueMicrotask(() => this.transfers.serveWaiting());
+    }
     return true;
   }
 

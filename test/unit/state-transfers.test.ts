@@ -101,4 +101,20 @@ describe('a transfer', () => {
     expect(await transfers.waitWithCells(TEMPLATE, 400)).toBeUndefined();
     expect(await transfers.waitWithCells(TEMPLATE, 40)).toBeDefined(); // fits into the budget
   });
+
+  it('that waits does not displace a state before the caller that stored it can hold it', async () => {
+    const { store } = openStore(100);
+    const { transfers } = store;
+    const captured = stored('template', 100);
+    const first = transfers.begin(TEMPLATE, 100);
+    first?.accept(captured.state);
+    const exceeding = transfers.begin(TEMPLATE, 100);
+    const waiting = transfers.wait(TEMPLATE, 100);
+    expect(store.put(captured, first)).toBe(true);
+    const release = store.hold(captured);
+    exceeding?.end();
+    (await waiting).end();
+    release();
+    expect(store.has(captured)).toBe(true);
+  });
 });
