@@ -8,7 +8,7 @@ import { firstLogits, numberedMessage, openNumbered, shuffled } from '../helpers
 import { rounds, variants } from '../helpers/soak.js';
 
 const MODELS = ['dense-quantised', 'wide-q4_k', 'sliding-window', 'recurrent'] as const;
-const NUMBERS = Array.from({ length: rounds(9, 32) }, (_, number) => number);
+const NUMBERS = Array.from({ length: rounds(12, 32) }, (_, number) => number);
 /** The number of rounds of cold runs that determine the noise. */
 const COLD_ROUNDS = 6;
 
