@@ -1,7 +1,7 @@
 // Tests an installation without the optional packages: the MCP client and OpenTelemetry.
 import { execFile } from 'node:child_process';
 import { cp, mkdir, readFile, symlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { addonFolders } from 'llama-headstart/internal';
@@ -21,7 +21,9 @@ it('agents and tools work without optional packages, and the error for MCP serve
   await mkdir(join(directory, 'node_modules'));
   const { dependencies } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
   for (const name of Object.keys(dependencies)) {
-    await symlink(join(root, 'node_modules', name), join(directory, 'node_modules', name));
+    const link = join(directory, 'node_modules', name);
+    await mkdir(dirname(link), { recursive: true }); // the folder of a scope
+    await symlink(join(root, 'node_modules', name), link);
   }
   const { stdout, stderr } = await promisify(execFile)(
     process.execPath,
