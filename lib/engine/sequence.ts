@@ -330,7 +330,8 @@ export class Sequence {
 
   /** Records that the tokens from position `length` on were removed. */
   #cut(length: number, wakesWaiting: boolean): void {
-    const freesCells = length < this.#length && this.hasUnsharedCells;
+    // In a sliding-window cache, a shared cell can be reused as soon as only one sequence uses it.
+    const freesCells = length < this.#length && (this.hasUnsharedCells || this.#context.hasWindow);
     this.log?.cut(length);
     this.#shared.cut(length);
     this.#length = Math.min(this.#length, length);

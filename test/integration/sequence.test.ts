@@ -1,6 +1,6 @@
 // A sequence knows its tokens and its KV cells, whatever it shares with forks.
 import { type Engine, type Sequence, StateStore } from 'llama-headstart/internal';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { someTokens } from '../helpers/lab.js';
 import { leaseMany, openEngine } from '../helpers/open-engine.js';
 import { random } from '../helpers/random.js';
@@ -162,5 +162,18 @@ describe('a sequence restored from a state', () => {
     expect([source.unsharedInWindow, target.unsharedInWindow]).toEqual([tokens.length, slidingWindow]);
     await engine.prefill(target, someTokens(10, 2));
     expect(target.unsharedInWindow).toBe(slidingWindow + 10);
+  });
+
+  it.each([
+    ['sliding-window', 1],
+    ['dense', 0],
+  ] as const)('wakes work that waits for cells when it gives up shared cells, on the %s model', async (name, wakes) => {
+    const { engine } = await openEngine({ name });
+    const [source, fork] = (await leaseMany(engine, 2)) as [Sequence, Sequence];
+    await engine.prefill(source, someTokens(20, 1));
+    await fork.forkFrom(source);
+    const woken = vi.spyOn(engine.context, 'onFreed');
+    await fork.clear();
+    expect(woken).toHaveBeenCalledTimes(wakes);
   });
 });
