@@ -1,8 +1,11 @@
 // A vocabulary in which the markup of all chat templates of llama.cpp consists of control tokens, as in the vocabularies
 // of the models that use these templates.
 import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Model } from 'llama-headstart/native';
 // @ts-expect-error: scripts are plain JavaScript
 import { layoutGguf, writeGguf } from '../fixtures/micro-models/gguf-writer.mjs';
 // @ts-expect-error: scripts are plain JavaScript
@@ -21,8 +24,18 @@ const MARKUP =
 /** GGUF's `tokenizer.ggml.token_type` of control tokens. */
 const CONTROL = 3;
 
+/** Loads a model that has only this vocabulary. The caller must close the model. */
+export async function loadMarkupModel(): Promise<Model> {
+  const directory = await mkdtemp(join(tmpdir(), 'headstart-test-'));
+  try {
+    return await Model.load({ path: await writeMarkupVocabulary(directory), vocabularyOnly: true });
+  } finally {
+    await rm(directory, { recursive: true, force: true }); // the model has read the whole file
+  }
+}
+
 /** Writes the vocabulary into `directory`, and returns the path of the file. */
-export async function writeMarkupVocabulary(directory: string): Promise<string> {
+async function writeMarkupVocabulary(directory: string): Promise<string> {
   const vocabulary = createVocabulary();
   const markup = new Set(CHAT_TEMPLATES.flatMap(([, text]) => text.match(MARKUP) ?? []));
   for (const text of vocabulary.tokens) {

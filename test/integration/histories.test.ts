@@ -1,30 +1,22 @@
 // `agent.chat` accepts the histories that clients of other APIs send. With every chat template of llama.cpp, the prompt
 // shows the messages of such a history.
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { RequestMessage } from 'llama-headstart';
 import { Renderer, readTolerantHistory } from 'llama-headstart/internal';
-import { Model } from 'llama-headstart/native';
+import type { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { vendoredTemplate } from '../helpers/lamp.js';
-import { CHAT_TEMPLATES, writeMarkupVocabulary } from '../helpers/markup-vocabulary.js';
+import { CHAT_TEMPLATES, loadMarkupModel } from '../helpers/markup-vocabulary.js';
 import { TOOLS } from '../helpers/prompts.js';
 import { random } from '../helpers/random.js';
 import { rounds, variants } from '../helpers/soak.js';
 
-let directory: string;
 let model: Model;
 
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'headstart-test-'));
-  model = await Model.load({ path: await writeMarkupVocabulary(directory), vocabularyOnly: true });
+  model = await loadMarkupModel();
 });
 
-afterAll(async () => {
-  await model.close();
-  await rm(directory, { recursive: true, force: true });
-});
+afterAll(() => model.close());
 
 const NOTE = 'The date is now 3 May.';
 const NEWEST = 'Is the newest chain here?';

@@ -1,13 +1,10 @@
 // Reports name the message or tool that has a token. The name is either right or absent, with every chat template of
 // llama.cpp.
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { ChatMessage } from 'llama-headstart';
 import { commonPrefixLength, ownerOfToken, Renderer, type ToolDefinition } from 'llama-headstart/internal';
-import { Model } from 'llama-headstart/native';
+import type { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CHAT_TEMPLATES, writeMarkupVocabulary } from '../helpers/markup-vocabulary.js';
+import { CHAT_TEMPLATES, loadMarkupModel } from '../helpers/markup-vocabulary.js';
 import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
 import { variants } from '../helpers/soak.js';
 
@@ -29,18 +26,13 @@ const CONVERSATION: readonly ChatMessage[] = [
 /** Mistral-Nemo's chat template writes the system prompt and the tools near the end. */
 const TEMPLATES = variants(CHAT_TEMPLATES, ([name], index) => index % 5 === 0 || name.includes('Nemo'));
 
-let directory: string;
 let model: Model;
 
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'headstart-test-'));
-  model = await Model.load({ path: await writeMarkupVocabulary(directory), vocabularyOnly: true });
+  model = await loadMarkupModel();
 });
 
-afterAll(async () => {
-  await model.close();
-  await rm(directory, { recursive: true, force: true });
-});
+afterAll(() => model.close());
 
 interface Request {
   systemPrompt: string;

@@ -1,14 +1,11 @@
 // The spans of a prompt say which tokens belong to which message and tool. With every chat template of llama.cpp, a
 // span is either right or unknown.
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ChatMessage } from 'llama-headstart';
 import { commonPrefixLength, type PromptSpans, Renderer, type Span, SpanFinder } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CHAT_TEMPLATES, writeMarkupVocabulary } from '../helpers/markup-vocabulary.js';
+import { CHAT_TEMPLATES, loadMarkupModel } from '../helpers/markup-vocabulary.js';
 import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
 import { rounds, variants } from '../helpers/soak.js';
 
@@ -42,18 +39,13 @@ const CONVERSATION: readonly ChatMessage[] = [
 /** Contents that merge with the markup around them in different ways. */
 const OTHER_CONTENTS = ['\n\nTwo\nlines\n', '42', ' space ', "'s \u{1F642}"];
 
-let directory: string;
 let model: Model;
 
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'headstart-test-'));
-  model = await Model.load({ path: await writeMarkupVocabulary(directory), vocabularyOnly: true });
+  model = await loadMarkupModel();
 });
 
-afterAll(async () => {
-  await model.close();
-  await rm(directory, { recursive: true, force: true });
-});
+afterAll(() => model.close());
 
 interface Found {
   renderer: Renderer;

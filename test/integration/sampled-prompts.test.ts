@@ -1,7 +1,4 @@
 // Puts sampled replies into the prompts of many chat templates. Nothing is decoded: the tests choose the sampled tokens.
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { AssistantMessage, ChatMessage } from 'llama-headstart';
 import {
@@ -13,24 +10,19 @@ import {
 } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CHAT_TEMPLATES, writeMarkupVocabulary } from '../helpers/markup-vocabulary.js';
+import { CHAT_TEMPLATES, loadMarkupModel } from '../helpers/markup-vocabulary.js';
 
 const GROUP = 'group';
 const USER: ChatMessage = { role: 'user', content: 'How many chains do you have?' };
 const NEXT: ChatMessage = { role: 'user', content: 'And brakes?' };
 
-let directory: string;
 let model: Model;
 
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'headstart-test-'));
-  model = await Model.load({ path: await writeMarkupVocabulary(directory), vocabularyOnly: true });
+  model = await loadMarkupModel();
 });
 
-afterAll(async () => {
-  await model.close();
-  await rm(directory, { recursive: true, force: true });
-});
+afterAll(() => model.close());
 
 const templateOf = (name: string) => CHAT_TEMPLATES.find(([file]) => file === `${name}.jinja`)?.[1] as string;
 
