@@ -1,4 +1,4 @@
-// Explains what a request would reuse now, or where the prompts of two requests part.
+// Explains what a request would reuse now. For two requests, explains where their prompts begin to differ.
 import { orAborted, throwIfAborted } from '../abort.js';
 import { type CacheReport, cacheReport, type PromptPlace } from '../cache/cache-report.js';
 import { HeadstartError } from '../errors.js';

@@ -6,7 +6,7 @@ import { invalidMessage } from './invalid-message.js';
 /**
  * The text of a content that has text only.
  *
- * @param where the name of the content in errors
+ * @param where what error messages call the content
  * @throws HeadstartError `INVALID_ARGUMENT`.
  */
 export function strictText(content: unknown, where: string): string {

@@ -67,7 +67,7 @@ export class MessageReader {
   /**
    * The text of a system message.
    *
-   * @param where the name of the message in errors
+   * @param where what error messages call the message, for example "message 0"
    * @throws HeadstartError `INVALID_ARGUMENT`.
    */
   systemText(message: object, where: string): string {
@@ -78,7 +78,7 @@ export class MessageReader {
    * Checks a message and returns a copy with the names of this package. In a tolerant copy, an id is empty if the
    * message has none.
    *
-   * @param where the name of the message in errors
+   * @param where what error messages call the message, for example "message 0"
    * @throws HeadstartError `INVALID_ARGUMENT`.
    */
   message(message: unknown, where: string): ChatMessage {

@@ -30,10 +30,11 @@ export function asAborted(error: unknown, what: string, { deadline, timeoutMs }:
 }
 
 /**
- * Names the activity and its owner in the error of an activity that was aborted or closed.
+ * The error to report for an activity that failed. If the activity was aborted, or its session or agent was closed, the
+ * message says so.
  *
- * @param names.what the activity, for example "turn"
- * @param names.owner who is closed when `closing` aborts: "session" or "agent"
+ * @param names.what what the message calls the activity, for example "turn"
+ * @param names.owner what was closed if `closing` has aborted: "session" or "agent"
  */
 export function failureOf(
   error: unknown,

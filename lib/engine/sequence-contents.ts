@@ -78,8 +78,11 @@ export function checkpointsOf({ checkpoints }: { checkpoints: SequenceCheckpoint
 }
 
 /**
- * Where a checkpoint is captured. `turn`: at the end of the first prompt of a turn. `step`: at the end of a later prompt
- * of the turn. `branch`: where other prompts branch off. `hint`: where a cache hint asks for it.
+ * The place at which a checkpoint was captured:
+ * - `turn`: the end of the first prompt of a turn.
+ * - `step`: the end of a later prompt of a turn.
+ * - `branch`: the place at which other prompts begin to differ.
+ * - `hint`: the place of a cache hint.
  */
 export type CheckpointKind = 'turn' | 'step' | 'branch' | 'hint';
 

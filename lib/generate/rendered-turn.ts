@@ -160,8 +160,9 @@ export class TurnMatcher {
   }
 
   /**
-   * The turn with as many sampled tokens at its beginning as have the same text. The sampled tokens end where a token
-   * of the turn ends, and not inside a character.
+   * Replaces the first tokens of the turn by the sampled tokens with the same text. The replacement ends at the last
+   * position at which a sampled token and a token of the turn both end, but not inside a character. The other tokens of
+   * the turn stay.
    */
   #withBeginning(sampled: readonly number[], turn: Int32Array): number[] {
     const [mine, theirs] = [this.#bytes(sampled), this.#bytes([...turn])];

@@ -16,7 +16,7 @@ export interface ModelSelection {
  * Returns the paths of the model's files: all parts of a split model in order, or one file.
  *
  * @param paths all files of the folder or repository, with forward slashes
- * @param where the name of the folder or repository, for error messages
+ * @param where what error messages call the folder or repository
  * @throws HeadstartError `MODEL_NOT_FOUND`; the message lists the models that were found.
  */
 export function chooseModel(paths: readonly string[], selection: ModelSelection, where: string): string[] {

@@ -114,7 +114,7 @@ const NEEDED: Record<ModelSource['type'], string> = { local: 'path', huggingface
 /**
  * Checks a source and returns its long form.
  *
- * @param where the name of the source in error messages
+ * @param where what error messages call the source
  * @throws HeadstartError `CONFIG_INVALID`.
  */
 export function parseModelSource(input: unknown, where = '`source`'): ModelSource {

@@ -1,4 +1,5 @@
-// Each reply has a report: what its first prompt reused, and which token ended the reuse.
+// Each reply has a cache report. The report says how many tokens the first prompt reused, and names the first token that
+// was not reused.
 import {
   type AgentServer,
   type ChatMessage,

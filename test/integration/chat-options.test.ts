@@ -15,8 +15,8 @@ const SCHEMA = {
 };
 
 /**
- * The parts of a reply that an option can change. Leaves out times, random ids of calls, and the values of
- * log-probabilities, whose last digits depend on the place of the cells.
+ * The parts of a reply that an option can change. Leaves out times and random ids of calls. Also leaves out the values of
+ * log-probabilities, because their last digits depend on the places of the KV cells.
  */
 const visible = ({ text, reasoning, toolCalls, finishReason, usage, logProbabilities, object }: Reply) => ({
   text,

@@ -5,7 +5,8 @@ import { readChatCompletion } from '../openai/chat-completions.js';
 import { withParts } from '../served-model.js';
 
 /**
- * Explains what a chat completion would reuse now, or where the prompts of two chat completions part.
+ * Explains what a chat completion would reuse now. For two chat completions, explains where their prompts begin to
+ * differ.
  *
  * @param body the body of a chat completion, or `{ request, other }` with two of them
  * @throws HttpError 400, 501.
