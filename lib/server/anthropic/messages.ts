@@ -1,14 +1,13 @@
 // Anthropic's messages: https://docs.anthropic.com/en/api/messages
 import { randomUUID } from 'node:crypto';
-import type { ChatRequest } from '../../chat/chat.js';
 import type { ChatModel } from '../../chat/chat-model.js';
 import type { FinishPart, Reply, StreamPart } from '../../generate/stream-parts.js';
 import type { ToolCall } from '../../prompt/messages.js';
 import type { Usage } from '../../usage.js';
 import type { ReadReplyRequest, RequestDetails } from '../handler.js';
+import { clientRequest } from '../http/client-request.js';
 import type { HttpError } from '../http/http-error.js';
 import { jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
-import { sessionNameOf } from '../http/session-name.js';
 import { CLAUDE_CODE } from '../normalizers/claude-code.js';
 import { type Normalized, normalize } from '../normalizers/normalizer.js';
 import { anthropicError } from './error.js';
@@ -16,7 +15,7 @@ import { type MessageBody, messageRequestOf, readMessageBody } from './message-r
 
 export const readMessages: ReadReplyRequest = (input, details) => {
   const { body, rules } = readNormalized(input, details);
-  const request = requestOf(body, details);
+  const request = clientRequest(messageRequestOf(body), details);
   const message = new MessageWriter(details.model, body, rules);
   return {
     choices: [request],
@@ -32,22 +31,13 @@ export const readMessages: ReadReplyRequest = (input, details) => {
  */
 export async function countMessageTokens(input: unknown, details: RequestDetails): Promise<object> {
   const { body } = readNormalized(input, details);
-  const request = requestOf(body, details);
+  const request = clientRequest(messageRequestOf(body), details);
   return { input_tokens: await details.model.countTokens(request, { signal: details.signal }) };
 }
 
 function readNormalized(input: unknown, { headers, normalizes }: RequestDetails): Normalized<MessageBody> {
   const body = readMessageBody(input);
   return normalizes ? normalize([CLAUDE_CODE], body, headers) : { body, rules: [] };
-}
-
-function requestOf(body: MessageBody, { headers, client: { tenant } }: RequestDetails): ChatRequest {
-  const affinity = sessionNameOf(headers);
-  return {
-    ...messageRequestOf(body),
-    ...(tenant !== undefined && { tenant }),
-    ...(affinity !== undefined && { affinity }),
-  };
 }
 
 type End = Pick<FinishPart, 'finishReason' | 'detail' | 'usage' | 'cache'>;

@@ -11,21 +11,19 @@ import type {
 import type { ToolCall } from '../../prompt/messages.js';
 import type { Usage } from '../../usage.js';
 import type { ReadReplyRequest } from '../handler.js';
+import { clientRequest } from '../http/client-request.js';
 import type { HttpError } from '../http/http-error.js';
 import { jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
-import { sessionNameOf } from '../http/session-name.js';
 import { timingsOf } from '../llama-server/timings.js';
 import { chatRequestOf, readChatBody } from './chat-request.js';
 import { openAiError } from './error.js';
 import { withSeedOf } from './sampling.js';
 
-export const readChatCompletion: ReadReplyRequest = (input, { model, headers, client: { tenant } }) => {
+export const readChatCompletion: ReadReplyRequest = (input, details) => {
   const body = readChatBody(input);
-  const request = chatRequestOf(body);
-  const affinity = sessionNameOf(headers) ?? request.affinity;
-  const shared = { ...request, ...(tenant !== undefined && { tenant }), ...(affinity !== undefined && { affinity }) };
-  const choices = Array.from({ length: body.n ?? 1 }, (_, index) => withSeedOf(shared, index));
-  const envelope = new Envelope(model);
+  const request = clientRequest(chatRequestOf(body), details);
+  const choices = Array.from({ length: body.n ?? 1 }, (_, index) => withSeedOf(request, index));
+  const envelope = new Envelope(details.model);
   return {
     choices,
     events: body.stream ? new ChatCompletionEvents(envelope, body.stream_options?.include_usage ?? false) : undefined,

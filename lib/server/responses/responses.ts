@@ -1,8 +1,8 @@
 // The endpoints of OpenAI's responses.
 import type { ReadReplyRequest, RequestDetails } from '../handler.js';
 import type { Client } from '../http/access.js';
+import { clientRequest } from '../http/client-request.js';
 import { HttpError } from '../http/http-error.js';
-import { sessionNameOf } from '../http/session-name.js';
 import type { ResolvedHandlerOptions } from '../server-options.js';
 import { type Item, referenceOf } from './items.js';
 import { responseIdOf } from './output-items.js';
@@ -75,15 +75,14 @@ export class Responses {
     return { id, object: 'response', deleted: true };
   }
 
-  #read(input: unknown, { headers, client: { tenant } }: RequestDetails) {
+  #read(input: unknown, details: RequestDetails) {
     const body = readResponseBody(input);
+    const { tenant } = details.client;
     const previous = this.#previousOf(body, tenant);
     const added = inputItemsOf(body).map((item) => this.#resolved(item, tenant));
     const items = [...(previous?.items ?? []), ...added];
     const { request, ...rest } = responseRequestOf(body, items);
-    const affinity = sessionNameOf(headers) ?? request.affinity;
-    const owned = { ...request, ...(tenant !== undefined && { tenant }), ...(affinity !== undefined && { affinity }) };
-    return { ...rest, body, request: owned, previous, added, items };
+    return { ...rest, body, request: clientRequest(request, details), previous, added, items };
   }
 
   #previousOf({ previous_response_id: id }: ResponseBody, tenant: string | undefined): StoredResponse | undefined {
