@@ -6,6 +6,11 @@ import { type AgentSettings, EXACT, shareReplies, startAgent } from './agents.js
 /** Options that save each conversation, however short. */
 export const ALWAYS = { minSpeedup: 0, maxBytes: 2 ** 30 } as const;
 
+/** Starts an agent that saves each conversation in a directory. */
+export function startSaving(cacheDir: string, settings: AgentSettings = {}): Promise<AgentServer> {
+  return startAgent({ ...EXACT, contextSize: 2048, cacheDir, conversations: ALWAYS, ...settings });
+}
+
 /** A message that is long enough to show in the token counts whether it was prefilled again. */
 export const LONG = `My chain broke. ${'It was old and worn. '.repeat(20)}`;
 

@@ -4,22 +4,18 @@ import { join } from 'node:path';
 import type { AgentServer, ChatMessage, Reply } from 'llama-headstart';
 import { SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
-import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { type AgentSettings, temporaryDirectory } from '../helpers/agents.js';
 import { runChild } from '../helpers/children.js';
-import { ALWAYS, ask, coldReply, conversationsIn, LONG } from '../helpers/conversations.js';
+import { ALWAYS, ask, coldReply, conversationsIn, LONG, startSaving } from '../helpers/conversations.js';
 import { writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
 import { makeReadOnly, smallDisk } from '../helpers/small-disk.js';
-
-function start(cacheDir: string, settings: AgentSettings = {}): Promise<AgentServer> {
-  return startAgent({ ...EXACT, contextSize: 2048, cacheDir, conversations: ALWAYS, ...settings });
-}
 
 /** Saves one conversation in a new directory. Returns the conversation and its file. */
 async function saved(settings: AgentSettings = {}) {
   const directory = await temporaryDirectory();
   const messages: ChatMessage[] = [];
-  const agent = await start(directory, settings);
+  const agent = await startSaving(directory, settings);
   await ask(agent, messages, LONG);
   await agent.close();
   const [name] = await conversationsIn(directory);
@@ -33,7 +29,7 @@ async function expectMiss(
   { directory, messages }: Awaited<ReturnType<typeof saved>>,
   between: (agent: AgentServer) => Promise<unknown> = async () => undefined,
 ): Promise<void> {
-  const agent = await start(directory);
+  const agent = await startSaving(directory);
   await between(agent);
   const reply = await ask(agent, [...messages], 'And now?');
   expect(reply.text).toBe(await coldReply(agent, {}, messages, 'And now?'));
@@ -58,7 +54,7 @@ describe('a file of a conversation', () => {
     await damage(conversation.path);
     await expectMiss(conversation);
     expect(await readdir(conversation.directory)).toContainEqual(expect.stringMatching(/^conversation_.*\.corrupt$/));
-    const agent = await start(conversation.directory);
+    const agent = await startSaving(conversation.directory);
     expect(isReused(await ask(agent, [...conversation.messages], 'And now?'))).toBe(true);
   });
 
@@ -85,14 +81,14 @@ describe('a file of a conversation', () => {
 
   it('of another tenant is never read', async () => {
     const { directory, messages } = await saved();
-    const agent = await start(directory);
+    const agent = await startSaving(directory);
     const reply = await ask(agent, [...messages], 'And now?', { tenant: 'other' });
     expect(reply.cache).toMatchObject({ source: 'prefill', cachedTokens: 0 });
   });
 
   it('is not used after a change of the adapters, and is used again without them', async () => {
     const { directory, messages } = await saved();
-    const agent = await start(directory);
+    const agent = await startSaving(directory);
     const embedding = agent.model.info.embeddingSize;
     const source = await writeLora(await temporaryDirectory(), 'adapter', { value: 0.5 }, embedding);
     await agent.setLoras([{ source }]);
@@ -105,8 +101,8 @@ describe('a file of a conversation', () => {
 
   it('that another process saves is found', async () => {
     const directory = await temporaryDirectory();
-    const second = await start(directory);
-    const first = await start(directory);
+    const second = await startSaving(directory);
+    const first = await startSaving(directory);
     const messages: ChatMessage[] = [];
     await ask(first, messages, LONG);
     await first.close();
@@ -127,14 +123,14 @@ describe('a directory', () => {
     await chmod(disk, 0o700);
     const warnings: string[] = [];
     const logger = (_: string, message: string) => warnings.push(message);
-    const full = await start(disk, { logger });
+    const full = await startSaving(disk, { logger });
     const messages: ChatMessage[] = [];
     await ask(full, messages, LONG.repeat(2));
     await full.close();
     expect(await readdir(disk)).not.toContainEqual(expect.stringMatching(/conversation_|\.tmp$/));
     expect(warnings).toContainEqual(expect.stringMatching(/^conversation cache: not saved, .* free disk space/));
     makeReadOnly(disk);
-    const readOnly = await start(disk, { logger });
+    const readOnly = await startSaving(disk, { logger });
     await ask(readOnly, messages, 'And now?');
     await readOnly.close();
   });
@@ -146,12 +142,12 @@ describe('a directory', () => {
       return;
     }
     await chmod(disk, 0o700);
-    const first = await start(disk, { minFreeDiskBytes: 0 });
+    const first = await startSaving(disk, { minFreeDiskBytes: 0 });
     await ask(first, [], LONG, { tenant: 'a' });
     await first.close();
     makeReadOnly(disk);
     const warnings: string[] = [];
-    const agent = await start(disk, { logger: (_, message) => warnings.push(message) });
+    const agent = await startSaving(disk, { logger: (_, message) => warnings.push(message) });
     expect(await agent.forget({ tenant: 'a' })).toMatchObject({ files: 0 });
     expect(warnings).toContain('conversation cache: files that `forget` could not delete: 1');
     expect(agent.health().conversations.count).toBe(1);
@@ -159,7 +155,7 @@ describe('a directory', () => {
 
   it('gets no file that would leave too little disk space', async () => {
     const directory = await temporaryDirectory();
-    const agent = await start(directory, { minFreeDiskBytes: Number.MAX_SAFE_INTEGER });
+    const agent = await startSaving(directory, { minFreeDiskBytes: Number.MAX_SAFE_INTEGER });
     await ask(agent, [], LONG);
     await agent.close();
     expect(await conversationsIn(directory)).toEqual([]);
@@ -170,7 +166,7 @@ describe('a directory', () => {
     const { signal } = await runChild('integration/children/killed-save.mjs', [microModel('dense'), directory]);
     expect(signal).toBe('SIGKILL');
     expect(await readdir(directory)).toContainEqual(expect.stringMatching(/^conversation_.*\.tmp$/));
-    const agent = await start(directory);
+    const agent = await startSaving(directory);
     expect(agent.health().conversations.count).toBe(0);
     expect(await readdir(directory)).not.toContainEqual(expect.stringMatching(/^conversation_/));
   });
@@ -179,7 +175,12 @@ describe('a directory', () => {
     const directory = await temporaryDirectory();
     const maxBytes = 2 ** 21;
     const conversations = { ...ALWAYS, maxBytes };
-    const agent = await start(directory, { nSeqMax: 8, contextSize: 512, maxMemoryBytes: 2 ** 20, conversations });
+    const agent = await startSaving(directory, {
+      nSeqMax: 8,
+      contextSize: 512,
+      maxMemoryBytes: 2 ** 20,
+      conversations,
+    });
     const all = Array.from({ length: 200 }, (_, index) => index);
     await Promise.all(all.map((index) => ask(agent, [], `${index}. My chain broke.`, { maxTokens: 1 })));
     await agent.flush();

@@ -6,8 +6,8 @@ import type { AgentServer, ChatMessage } from 'llama-headstart';
 import { defaultConversationBytes } from 'llama-headstart/internal';
 import { SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
-import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
-import { ALWAYS, ask, coldReply, conversationsIn, LONG } from '../helpers/conversations.js';
+import { type AgentSettings, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { ALWAYS, ask, coldReply, conversationsIn, LONG, startSaving } from '../helpers/conversations.js';
 import { vendoredTemplate } from '../helpers/lamp.js';
 import { likelyCalls } from '../helpers/likely-text.js';
 
@@ -18,19 +18,15 @@ const UNTRIMMABLE = ['sliding-window', 'recurrent', 'hybrid'] as const;
 const REWRITING = vendoredTemplate('Qwen3.5-4B');
 
 /** Starts an agent that saves conversations in `cacheDir`. */
-function start(cacheDir: string, settings: AgentSettings = {}): Promise<AgentServer> {
-  return startAgent({ ...EXACT, contextSize: 2048, cacheDir, conversations: ALWAYS, ...settings });
-}
-
 describe.each(MEMORIES)('after a restart with the %s model', (name) => {
   it('the next turn reuses 95 % of the conversation, and gets the reply of a cold agent', async () => {
     const cacheDir = await temporaryDirectory();
     const messages: ChatMessage[] = [];
-    const first = await start(cacheDir, { name });
+    const first = await startSaving(cacheDir, { name });
     await ask(first, messages, LONG);
     const { usage } = await ask(first, messages, 'What does a new one cost?');
     await first.close();
-    const second = await start(cacheDir, { name });
+    const second = await startSaving(cacheDir, { name });
     expect(second.health().conversations).toMatchObject({ count: 1, maxBytes: ALWAYS.maxBytes });
     const next = await ask(second, [...messages], 'And the labor?');
     expect(next.usage.cachedInputTokens).toBeGreaterThanOrEqual(0.95 * (usage.inputTokens + usage.outputTokens));
@@ -40,12 +36,12 @@ describe.each(MEMORIES)('after a restart with the %s model', (name) => {
 
   it('a new session that begins with the messages of an earlier session continues from its file', async () => {
     const cacheDir = await temporaryDirectory();
-    const first = await start(cacheDir, { name });
+    const first = await startSaving(cacheDir, { name });
     const session = await first.createSession();
     await session.send(LONG, { maxTokens: 12 });
     const { messages } = session;
     await first.close();
-    const second = await start(cacheDir, { name });
+    const second = await startSaving(cacheDir, { name });
     const { usage } = await (await second.createSession({ messages })).send('And now?', { maxTokens: 1 });
     expect(usage.cachedInputTokens).toBeGreaterThan(100);
   });
@@ -70,12 +66,12 @@ describe('with a chat template that rewrites the reply, the next turn continues 
   it.each(rows)('with the %s model, after %s and a restart', async (name, _, more, end) => {
     const settings: AgentSettings = { name, chatTemplate: REWRITING };
     const cacheDir = await temporaryDirectory();
-    const first = await start(cacheDir, { ...settings, ...more });
+    const first = await startSaving(cacheDir, { ...settings, ...more });
     const messages: ChatMessage[] = [];
     const { usage } = await ask(first, messages, LONG);
     await end(first);
     await first.close();
-    const second = await start(cacheDir, settings);
+    const second = await startSaving(cacheDir, settings);
     const next = await ask(second, [...messages], 'And now?');
     expect(next.usage.cachedInputTokens).toBeGreaterThanOrEqual(0.95 * usage.inputTokens);
     expect(next.text).toBe(await coldReply(second, settings, messages, 'And now?'));
@@ -88,7 +84,7 @@ it.each(['recurrent', 'hybrid'] as const)(
     const cacheDir = await temporaryDirectory();
     const look = { name: 'look', description: 'Looks.', execute: () => 'The chain is oiled.' };
     const settings: AgentSettings = { name, chatTemplate: vendoredTemplate('Qwen-Qwen3-0.6B'), tools: [look] };
-    const first = await start(cacheDir, settings);
+    const first = await startSaving(cacheDir, settings);
     const messages: ChatMessage[] = [];
     const request = {
       sampling: await likelyCalls(),
@@ -100,7 +96,7 @@ it.each(['recurrent', 'hybrid'] as const)(
     const { toolResults, usage } = await ask(first, messages, LONG, request);
     expect(toolResults).not.toEqual([]);
     await first.close();
-    const second = await start(cacheDir, settings);
+    const second = await startSaving(cacheDir, settings);
     const next = await ask(second, messages, 'And now?', { reasoning: false });
     expect(next.usage.cachedInputTokens).toBeGreaterThan(300);
     expect(next.usage.cachedInputTokens).toBeLessThan(usage.inputTokens);
@@ -115,14 +111,14 @@ describe('a conversation on disk', () => {
       sampling: { temperature: 1, topK: 0, topP: 1, minP: 0, seed: 1 },
     };
     const messages: ChatMessage[] = [];
-    const first = await start(cacheDir, settings);
+    const first = await startSaving(cacheDir, settings);
     const owner = { tenant: 'a', maxTokens: 40 };
     await ask(first, messages, LONG, owner);
     await first.close();
     const inputTokens: number[] = [];
     const cachedTokens: number[] = [];
     for (const directory of [cacheDir, await temporaryDirectory()]) {
-      const agent = await start(directory, settings);
+      const agent = await startSaving(directory, settings);
       const { usage } = await ask(agent, [...messages], 'And now?', owner);
       inputTokens.push(usage.inputTokens);
       cachedTokens.push(usage.cachedInputTokens);
@@ -137,7 +133,7 @@ describe('a conversation on disk', () => {
     const messages: ChatMessage[] = [];
     const names = new Set<string>();
     for (const content of [LONG, LONG, LONG]) {
-      const agent = await start(cacheDir);
+      const agent = await startSaving(cacheDir);
       await ask(agent, messages, content);
       await agent.close();
       const [name, ...others] = await conversationsIn(cacheDir);
@@ -145,7 +141,7 @@ describe('a conversation on disk', () => {
       names.add(name as string);
     }
     expect(names.size).toBe(3);
-    const agent = await start(cacheDir);
+    const agent = await startSaving(cacheDir);
     await ask(agent, [], `Something else. ${LONG}`);
     await agent.close();
     expect(await conversationsIn(cacheDir)).toHaveLength(2);
@@ -156,7 +152,7 @@ describe('a conversation on disk', () => {
     const messages: ChatMessage[] = [];
     const files: string[][] = [];
     for (const content of [LONG.repeat(2), 'A bit more.', LONG]) {
-      const agent = await start(cacheDir);
+      const agent = await startSaving(cacheDir);
       await ask(agent, messages, content);
       await agent.close();
       files.push(await conversationsIn(cacheDir));
@@ -174,7 +170,7 @@ describe('a conversation on disk', () => {
     ];
     for (const conversations of limits) {
       const cacheDir = await temporaryDirectory();
-      const agent = await start(cacheDir, { conversations });
+      const agent = await startSaving(cacheDir, { conversations });
       await ask(agent, [], LONG);
       await agent.close();
       expect(await conversationsIn(cacheDir)).toEqual([]);
@@ -192,7 +188,7 @@ describe('a conversation on disk', () => {
 
   it('is deleted seven days after its last use, but a template is not', async () => {
     const cacheDir = await temporaryDirectory();
-    const agent = await start(cacheDir);
+    const agent = await startSaving(cacheDir);
     await ask(agent, [], LONG);
     await agent.close();
     const weekAgo = new Date(Date.now() - 7 * 24 * 3_600_000 - 1000);
@@ -201,7 +197,7 @@ describe('a conversation on disk', () => {
     for (const name of names) {
       await utimes(join(cacheDir, name), weekAgo, weekAgo);
     }
-    await (await start(cacheDir)).close();
+    await (await startSaving(cacheDir)).close();
     expect((await readdir(cacheDir)).filter((name) => name.endsWith('.kv'))).toEqual([
       expect.stringMatching(/^template_/),
     ]);
@@ -210,20 +206,20 @@ describe('a conversation on disk', () => {
   it('is deleted first if it was used least recently, and never counts as a template', async () => {
     const cacheDir = await temporaryDirectory();
     const conversations = [[], []] as ChatMessage[][];
-    const first = await start(cacheDir);
+    const first = await startSaving(cacheDir);
     for (const messages of conversations) {
       await ask(first, messages, `${conversations.indexOf(messages)} ${LONG}`);
     }
     await first.close();
-    const { bytes } = (await start(cacheDir)).health().conversations;
-    const second = await start(cacheDir, { conversations: { ...ALWAYS, maxBytes: Math.ceil(1.2 * bytes) } });
+    const { bytes } = (await startSaving(cacheDir)).health().conversations;
+    const second = await startSaving(cacheDir, { conversations: { ...ALWAYS, maxBytes: Math.ceil(1.2 * bytes) } });
     await ask(second, conversations[0] as ChatMessage[], 'And now?', { maxTokens: 1 }); // a use
     const other: ChatMessage[] = [];
     await ask(second, other, `2 ${LONG}`);
     expect(second.getTemplateCacheStats()).toMatchObject({ entries: 1, saves: 0, evictions: { disk: 0 } });
     expect(await second.templateCache.list()).toHaveLength(1);
     await second.close();
-    const third = await start(cacheDir);
+    const third = await startSaving(cacheDir);
     expect(third.health().conversations.count).toBe(2);
     const reused = [];
     for (const messages of [...conversations, other]) {
@@ -236,13 +232,13 @@ describe('a conversation on disk', () => {
   it('is never deleted to make space for a one-off request', async () => {
     const cacheDir = await temporaryDirectory();
     const messages: ChatMessage[] = [];
-    const first = await start(cacheDir);
+    const first = await startSaving(cacheDir);
     await ask(first, messages, LONG);
     await ask(first, messages, 'What does a new one cost?');
     await first.close();
     const names = await conversationsIn(cacheDir);
     const maxBytes = Math.ceil(1.5 * (await stat(join(cacheDir, names[0] as string))).size);
-    const second = await start(cacheDir, { conversations: { ...ALWAYS, maxBytes } });
+    const second = await startSaving(cacheDir, { conversations: { ...ALWAYS, maxBytes } });
     await ask(second, [], `Something else. ${LONG}`);
     await second.close();
     expect(await conversationsIn(cacheDir)).toEqual(names);
@@ -250,7 +246,7 @@ describe('a conversation on disk', () => {
 
   it('has the format and the permissions of a template, and no name of a tenant or affinity', async () => {
     const cacheDir = await temporaryDirectory();
-    const agent = await start(cacheDir);
+    const agent = await startSaving(cacheDir);
     await ask(agent, [], LONG, { tenant: 'Tenant A', affinity: 'Affinity B' });
     await agent.close();
     const [name] = await conversationsIn(cacheDir);
@@ -269,7 +265,7 @@ describe('a conversation on disk', () => {
     const bytes = await defaultConversationBytes(await temporaryDirectory(), 0);
     expect(bytes).toBeGreaterThan(0);
     expect(bytes).toBeLessThanOrEqual(8 * 1024 ** 3);
-    const agent = await start(await temporaryDirectory(), { conversations: true });
+    const agent = await startSaving(await temporaryDirectory(), { conversations: true });
     expect(agent.health().conversations.maxBytes).toBeGreaterThan(0.5 * bytes);
   });
 });
