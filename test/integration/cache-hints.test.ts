@@ -3,13 +3,12 @@ import { readdir } from 'node:fs/promises';
 import type { AgentServer, CacheHint, ChatMessage, ChatRequest, Reply, Tool } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { assistant, user } from '../helpers/messages.js';
 import { numberedPrompt } from '../helpers/prompts.js';
 import { variants } from '../helpers/soak.js';
 
 /** About 330 tokens. */
 const SYSTEM = Array.from({ length: 4 }, (_, index) => numberedPrompt(index)).join('\n');
-const user = (content: string): ChatMessage => ({ role: 'user', content });
-const assistant = (content: string): ChatMessage => ({ role: 'assistant', content });
 const toolNamed = (name: string): Tool => ({ name, description: `Does ${name}.` });
 const toolsNamed = (names: string): Tool[] => [...names].map(toolNamed);
 

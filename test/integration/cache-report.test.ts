@@ -11,13 +11,12 @@ import {
 } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { EXACT, startAgent } from '../helpers/agents.js';
+import { assistant, user } from '../helpers/messages.js';
 
 const FIRST = 'My chain broke on the way to work. What should I do about it now?';
 const SECOND = 'What does a new one cost, and how long does the repair take?';
 const SECRET = 'The alarm code of the workshop is swordfish.';
 
-const user = (content: string): ChatMessage => ({ role: 'user', content });
-const assistant = (content: string): ChatMessage => ({ role: 'assistant', content });
 const ask = (agent: AgentServer, messages: ChatRequest['messages'], more: Partial<ChatRequest> = {}): Promise<Reply> =>
   agent.chat({ messages, maxTokens: 8, ...more }).result;
 

@@ -5,9 +5,9 @@ import type { AgentServer, ChatModel, ChatRequest } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { lamp, ON, vendoredTemplate } from '../helpers/lamp.js';
+import { user } from '../helpers/messages.js';
 import { microModel } from '../helpers/models.js';
 
-const user = (content: string) => ({ role: 'user' as const, content });
 const LONG = 'word '.repeat(3000);
 
 /** Starts an agent with one sequence, which a reply without an end occupies until the function is called. */

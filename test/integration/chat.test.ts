@@ -4,15 +4,13 @@ import { subscribeDiagnostics, tool } from 'llama-headstart';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type AgentSettings, EXACT, shareReplies, startAgent } from '../helpers/agents.js';
 import { vendoredTemplate } from '../helpers/lamp.js';
+import { assistant, user } from '../helpers/messages.js';
 import { codeOf } from '../helpers/native.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const QUESTIONS = ['My chain broke. What now?', 'What does a new one cost?', 'And the labor?', 'Thank you'];
 /** The sampled tokens and the rendered tokens of a reply may differ in up to this many tokens at the end. */
 const MARGIN = 8;
-
-const user = (content: string): ChatMessage => ({ role: 'user', content });
-const assistant = ({ text }: Reply): ChatMessage => ({ role: 'assistant', content: text });
 
 /** Asks the questions in separate requests. Each request has all messages so far. */
 async function converse(
@@ -26,7 +24,7 @@ async function converse(
   for (const question of questions) {
     messages.push(user(question));
     const reply = await agent.chat({ messages, maxTokens: 12, ...more }).result;
-    messages.push(assistant(reply));
+    messages.push(assistant(reply.text));
     all.push(reply);
     await between();
   }
@@ -47,7 +45,7 @@ async function coldReplies(settings: AgentSettings, other: AgentServer, question
     shareReplies(other, agent);
     const reply = await agent.chat({ messages, maxTokens: 12 }).result;
     await agent.close();
-    messages.push(assistant(reply));
+    messages.push(assistant(reply.text));
     texts.push(reply.text);
   }
   return texts;
@@ -102,7 +100,7 @@ describe.each([
       messages.push({ role: 'system', content: `It is ${index + 9} o'clock.` }, user(question));
       messages.push({ role: 'system', content: `The workshop is ${index % 2 ? 'open' : 'closed'}.` });
       const reply = await agent.chat({ messages, maxTokens: 12 }).result;
-      messages.push(assistant(reply));
+      messages.push(assistant(reply.text));
       all.push(reply);
     }
     expect(Math.max(...computedAgain(all))).toBeLessThanOrEqual(12 + MARGIN);
@@ -114,7 +112,7 @@ describe('requests of one agent', () => {
     const agent = await startAgent({ ...EXACT });
     const [first] = await converse(agent, [QUESTIONS[0] as string]);
     const ask = async (target: AgentServer, question: string) => {
-      const messages = [user(QUESTIONS[0] as string), assistant(first as Reply), user(question)];
+      const messages = [user(QUESTIONS[0] as string), assistant((first as Reply).text), user(question)];
       return target.chat({ messages, maxTokens: 12 }).result;
     };
     const questions = ['What does it cost?', 'How long does it take?', 'Is it worth it?'];

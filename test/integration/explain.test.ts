@@ -5,13 +5,12 @@ import { type AgentServer, type ChatMessage, type ChatRequest, tool } from 'llam
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { ALWAYS, ask, LONG } from '../helpers/conversations.js';
+import { assistant, user } from '../helpers/messages.js';
 import { iterate, outcomeOf } from '../helpers/turns.js';
 
 const FIRST = 'My chain broke on the way to work. What should I do about it now?';
 const SECOND = 'What does a new one cost, and how long does the repair take?';
 
-const user = (content: string): ChatMessage => ({ role: 'user', content });
-const assistant = (content: string): ChatMessage => ({ role: 'assistant', content });
 const find = (name: string) =>
   tool({ name, description: `Finds a ${name}.`, inputSchema: { type: 'object', properties: { city: {} } } });
 

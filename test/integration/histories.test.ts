@@ -6,6 +6,7 @@ import type { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { vendoredTemplate } from '../helpers/lamp.js';
 import { CHAT_TEMPLATES, loadMarkupModel } from '../helpers/markup-vocabulary.js';
+import { user } from '../helpers/messages.js';
 import { TOOLS } from '../helpers/prompts.js';
 import { random } from '../helpers/random.js';
 import { rounds, variants } from '../helpers/soak.js';
@@ -23,7 +24,6 @@ const NEWEST = 'Is the newest chain here?';
 
 const system: RequestMessage = { role: 'system', content: 'You repair bicycles.' };
 const note: RequestMessage = { role: 'system', content: NOTE };
-const user = (content: string): RequestMessage => ({ role: 'user', content });
 const reply = (content: string): RequestMessage => ({ role: 'assistant', content });
 const newest = user(NEWEST);
 const called = (id: string, args = '{"name":"chain"}', name = 'find_part') => ({

@@ -4,6 +4,7 @@ import type { AgentServer, ChatMessage, Reply } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, shareReplies, startAgent } from '../helpers/agents.js';
 import { expectSameFirstToken } from '../helpers/first-token.js';
+import { assistant, prefilledBy, user } from '../helpers/messages.js';
 import { rounds, variants } from '../helpers/soak.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
@@ -12,9 +13,6 @@ const OPTIONS = { maxTokens: 4, logProbabilities: 3 } as const;
 const NEW_TOKENS = 60;
 const LONG = 'My chain broke. It was old and worn. '.repeat(10);
 
-const user = (content: string): ChatMessage => ({ role: 'user', content });
-const assistant = ({ text }: Reply): ChatMessage => ({ role: 'assistant', content: text });
-const prefilledBy = ({ usage }: Reply) => usage.inputTokens - usage.cachedInputTokens;
 const ask = (agent: AgentServer, messages: ChatMessage[]) => agent.chat({ messages, ...OPTIONS }).result;
 
 /** Sends messages in separate requests, after `history`. Returns the history and the newest reply. */
@@ -24,7 +22,7 @@ async function converse(agent: AgentServer, contents: readonly string[], history
   for (const content of contents) {
     messages.push(user(content));
     reply = await ask(agent, messages);
-    messages = [...messages, assistant(reply)];
+    messages = [...messages, assistant(reply.text)];
   }
   return { messages, reply: reply as Reply };
 }

@@ -11,6 +11,7 @@ import {
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CHAT_TEMPLATES, loadMarkupModel } from '../helpers/markup-vocabulary.js';
+import { assistant } from '../helpers/messages.js';
 
 const GROUP = 'group';
 const USER: ChatMessage = { role: 'user', content: 'How many chains do you have?' };
@@ -82,8 +83,6 @@ const TOOL = {
   description: 'Looks up a part.',
   parameters: { type: 'object', properties: { name: { type: 'string' }, count: { type: 'integer' } } },
 };
-
-const assistant = (content: string): AssistantMessage => ({ role: 'assistant', content });
 
 describe('the prompt after a reply', () => {
   it.each(CHAT_TEMPLATES)('contains the sampled tokens if %s repeats the generation prompt', async (_, template) => {

@@ -14,11 +14,11 @@ import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { ALWAYS } from '../helpers/conversations.js';
 import { writeLora } from '../helpers/loras.js';
+import { user } from '../helpers/messages.js';
 import { SYSTEM_PROMPT } from '../helpers/prompts.js';
 import { coldTokens, promptWith, renderedTokens, tokensOf } from '../helpers/sampled.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
-const user = (content: string): ChatMessage => ({ role: 'user', content });
 const QUESTION = user('My chain broke. What now?');
 /** A grammar enforces the form of a call, but not its tokens: models with random weights write it in small pieces. */
 const ORDER: Tool = {

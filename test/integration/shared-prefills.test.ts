@@ -1,9 +1,10 @@
 // Requests share prefills that are in progress or were aborted, on every kind of memory. Each reply equals the reply of
 // an agent that prefills everything.
-import { type AgentServer, type ChatMessage, type Reply, subscribeDiagnostics } from 'llama-headstart';
+import { type AgentServer, type Reply, subscribeDiagnostics } from 'llama-headstart';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type AgentSettings, EXACT, startAgent } from '../helpers/agents.js';
 import { expectSameFirstToken } from '../helpers/first-token.js';
+import { prefilledBy, user } from '../helpers/messages.js';
 import type { MicroModelName } from '../helpers/models.js';
 import { codeOf } from '../helpers/native.js';
 import { variants } from '../helpers/soak.js';
@@ -25,9 +26,6 @@ const REPRESENTATIVES = variants(
 );
 
 const OPTIONS = { maxTokens: 6, logProbabilities: 3 } as const;
-
-const user = (content: string): ChatMessage => ({ role: 'user', content });
-const prefilledBy = ({ usage }: Reply) => usage.inputTokens - usage.cachedInputTokens;
 
 function open(name: MicroModelName, kvLayout: 'unified' | 'split', settings: AgentSettings = {}) {
   return startAgent({ name, kvLayout, contextSize: 2048, batchSize: 64, nSeqMax: 6, ...EXACT, ...settings });

@@ -2,8 +2,7 @@
 import type { ChatMessage } from 'llama-headstart';
 import { hasFalseMark, withoutFalseMarks, withSystemNotes } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-
-const user = (content: string): ChatMessage => ({ role: 'user', content });
+import { user } from '../helpers/messages.js';
 
 describe('text that looks like the mark of a system note', () => {
   it.each([

@@ -11,7 +11,7 @@ const ENDPOINTS = [
   ['/v1/messages/count_tokens', anthropic],
 ] as const;
 
-const deep = (depth: number) => '{"messages":'.repeat(depth) + '1' + '}'.repeat(depth);
+const deep = (depth: number) => `${'{"messages":'.repeat(depth)}1${'}'.repeat(depth)}`;
 const BODIES: readonly [string, string | object, number][] = [
   ['no body', '', 400],
   ['broken JSON', '{"messages": [', 400],
