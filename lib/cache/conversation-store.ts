@@ -161,10 +161,11 @@ export class ConversationStore {
 
   /** Whether the conversation was never saved, or has grown enough since its last save. */
   hasGrown({ keyring, tokens }: UnsavedConversation): boolean {
+    const hashes = prefixHashes(tokens);
     const saved = [
-      ...this.#superseded(keyring.group, tokens).map((entry) => entry.tokens),
+      ...this.#superseded(keyring.group, hashes).map((entry) => entry.tokens),
       ...[...this.#saves]
-        .filter(({ conversation, mark }) => conversation.keyring.group === keyring.group && continues(tokens, mark))
+        .filter(({ conversation, mark }) => conversation.keyring.group === keyring.group && hasMark(hashes, mark))
         .map(({ conversation }) => conversation.tokens.length),
     ];
     const before = Math.max(0, ...saved);
@@ -225,7 +226,7 @@ export class ConversationStore {
       await this.disk.delete(name); // the program called `forget` during the write
       return;
     }
-    for (const entry of this.#superseded(keyring.group, tokens).filter((each) => each.name !== name)) {
+    for (const entry of this.#superseded(keyring.group, prefixHashes(tokens)).filter((each) => each.name !== name)) {
       await this.disk.delete(entry.name);
     }
     await this.#evict(conversation.isOneOff ? undefined : name); // a one-off request may be deleted right away
@@ -263,9 +264,8 @@ export class ConversationStore {
     return records.flat();
   }
 
-  /** The saved states that a conversation with these tokens continues. */
-  #superseded(keyGroup: string, tokens: Int32Array): IndexedEntry[] {
-    const hashes = prefixHashes(tokens);
+  /** The saved states that a conversation whose tokens have these prefix hashes continues. */
+  #superseded(keyGroup: string, hashes: Uint32Array): IndexedEntry[] {
     return [...this.disk.index.values()].filter(
       ({ group: other, conversation }) => other === keyGroup && conversation && hasMark(hashes, conversation),
     );
@@ -376,12 +376,11 @@ function matches(mark: ConversationMark, { tenant, affinity }: ForgetOptions): b
   );
 }
 
-/** Whether these tokens continue the conversation with this mark. */
-function continues(tokens: Int32Array, mark: ConversationMark): boolean {
-  return hasMark(prefixHashes(tokens), mark);
-}
-
-/** @param hashes the hashes of the prefixes of some tokens */
+/**
+ * Whether some tokens continue the conversation with this mark.
+ *
+ * @param hashes the hashes of the prefixes of the tokens
+ */
 export function hasMark(hashes: Uint32Array, { promptTokens, promptHash }: ConversationMark): boolean {
   return promptTokens < hashes.length && hashes[promptTokens] === promptHash;
 }

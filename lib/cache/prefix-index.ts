@@ -6,7 +6,7 @@ import { checkpointsOf, partialCheckpoint } from '../engine/sequence-contents.js
 import type { StateStore, StoredState } from '../engine/state-store.js';
 import { commonPrefixLength, prefixOfAtLeast } from '../tokens.js';
 import { BranchPoints } from './branch-points.js';
-import type { ConversationStore } from './conversation-store.js';
+import { type ConversationStore, hasMark } from './conversation-store.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { IndexedEntry } from './disk/entry.js';
 import type { NearestPrefix } from './loaded-prefix.js';
@@ -363,8 +363,9 @@ function likelyNearest(
 
 /** The smallest and the largest number of tokens that an entry probably shares with a prompt. */
 function sharedRange(entry: IndexedEntry, hashes: Uint32Array): { shared: number; atMost: number } {
-  const { tokens, conversation: { promptTokens = 0, promptHash = 0 } = {} } = entry;
-  const isInPrompt = promptTokens < hashes.length && hashes[promptTokens] === promptHash;
+  const { tokens, conversation } = entry;
+  const { promptTokens = 0 } = conversation ?? {};
+  const isInPrompt = conversation !== undefined && hasMark(hashes, conversation);
   const shared = Math.max(likelyShared(entry, hashes), isInPrompt ? promptTokens : 0);
   // The index knows only certain prefix lengths, so the real shared prefix may be up to 1.5 times as long.
   const atMost = Math.min(tokens, promptTokens > 0 && !isInPrompt ? promptTokens : tokens);
