@@ -35,8 +35,18 @@ export function isPrefix(prefix: Int32Array, tokens: Int32Array): boolean {
   return commonPrefixLength(prefix, tokens) === prefix.length;
 }
 
-export function sameTokens(a: Int32Array, b: Int32Array): boolean {
-  return a.length === b.length && isPrefix(a, b);
+export function sameTokens(a: ArrayLike<number>, b: ArrayLike<number>): boolean {
+  return a.length === b.length && commonPrefixLength(a, b) === a.length;
+}
+
+export function concatTokens(lists: readonly ArrayLike<number>[]): Int32Array {
+  const all = new Int32Array(lists.reduce((total, list) => total + list.length, 0));
+  let at = 0;
+  for (const list of lists) {
+    all.set(list, at);
+    at += list.length;
+  }
+  return all;
 }
 
 /** Hashes a growing list of tokens. Two different lists have the same hash with a probability of about 2^-53. */

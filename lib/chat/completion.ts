@@ -8,6 +8,7 @@ import type { FinishPart } from '../generate/stream-parts.js';
 import { boolean, callable, group, type OptionsOf, text } from '../option-types.js';
 import { describe } from '../options.js';
 import type { SamplingOptions } from '../sampling-options.js';
+import { concatTokens } from '../tokens.js';
 import type { ChatServices } from './chat-host.js';
 import { ConversationSequence } from './conversation-sequence.js';
 import { textAt } from './prompt-places.js';
@@ -148,7 +149,7 @@ async function promptTokens(
 ): Promise<Int32Array> {
   const { bos, addsBos } = model.info.vocabulary;
   const text = await (parseSpecial ? model.tokenize(prompt, { parseSpecial }) : renderer.plainTokens(prompt));
-  const tokens = addsBos && bos !== null ? Int32Array.of(bos, ...text) : text;
+  const tokens = addsBos && bos !== null ? concatTokens([[bos], text]) : text;
   if (tokens.length === 0) {
     throw new HeadstartError('INVALID_ARGUMENT', 'Expected a prompt of at least one token, got an empty one');
   }

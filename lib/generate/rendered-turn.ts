@@ -39,7 +39,7 @@ export interface Conversation {
 export interface TurnMatch {
   known: KnownReply;
   /** The tokens that replace those of the turn. */
-  tokens: Iterable<number>;
+  tokens: readonly number[] | Int32Array;
   /** The position of the first token after the turn. */
   end: number;
 }
@@ -75,7 +75,7 @@ export class TurnMatcher {
       const sampled = [...opening, ...tokens];
       for (const end of ends) {
         const turn = prompt.subarray(at, end);
-        if (isSameList(sampled, turn)) {
+        if (sameTokens(sampled, turn)) {
           return { known, tokens: turn, end };
         }
         if (await this.#isSame(known, turn, conversation)) {
@@ -192,8 +192,4 @@ function endsOf(parts: readonly Uint8Array[]): number[] {
 /** Whether a position in a text is inside a character of UTF-8. */
 function isInCharacter(text: Uint8Array, position: number): boolean {
   return ((text[position] ?? 0) & 0xc0) === 0x80;
-}
-
-function isSameList(sampled: readonly number[], turn: Int32Array): boolean {
-  return sampled.length === turn.length && commonPrefixLength(sampled, turn) === turn.length;
 }

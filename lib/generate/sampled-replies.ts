@@ -13,7 +13,7 @@ import type {
   TextOptions,
   TokenizedPrompt,
 } from '../prompt/renderer.js';
-import { commonPrefixLength, TokenHash } from '../tokens.js';
+import { commonPrefixLength, concatTokens, TokenHash } from '../tokens.js';
 import { type Conversation, type KnownReply, type ReplyOwner, TurnMatcher } from './rendered-turn.js';
 import type { ReplyValues } from './reply-reader.js';
 import { readSampledReply, type SampledReply } from './sampled-reply.js';
@@ -184,7 +184,7 @@ export class SampledReplies {
       return prompt;
     }
     const rendered = prompt.tokens;
-    const parts: Iterable<number>[] = [];
+    const parts: ArrayLike<number>[] = [];
     const hash = new TokenHash();
     let copied = 0;
     let length = 0;
@@ -199,10 +199,9 @@ export class SampledReplies {
           match.known.isContinued = true;
           match.known.keepers.add(keeper);
         }
-        const tokens = [...match.tokens];
-        hash.add(tokens);
-        length += tokens.length;
-        parts.push(rendered.subarray(copied, at), tokens);
+        hash.add(match.tokens);
+        length += match.tokens.length;
+        parts.push(rendered.subarray(copied, at), match.tokens);
         at = match.end;
         copied = at;
       }
@@ -210,7 +209,7 @@ export class SampledReplies {
     if (copied === 0) {
       return prompt;
     }
-    const tokens = joined([...parts, rendered.subarray(copied)], length);
+    const tokens = concatTokens([...parts, rendered.subarray(copied)]);
     return { ...prompt, tokens, text: await this.#textOf(tokens) };
   }
 
@@ -313,15 +312,4 @@ function sizeOf(known: readonly KnownReply[]): number {
     // The list `compared` of a known reply has about as many tokens as the reply.
     return total + 512 + 12 * (opening.length + tokens.length) + 2 * (text.length + reasoning.length + calls);
   }, 0);
-}
-
-function joined(parts: readonly Iterable<number>[], length: number): Int32Array {
-  const all = new Int32Array(length);
-  let at = 0;
-  for (const part of parts) {
-    for (const token of part) {
-      all[at++] = token;
-    }
-  }
-  return all;
 }

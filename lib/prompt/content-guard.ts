@@ -3,6 +3,7 @@
 // replaces the sentinel and is tokenized as plain text.
 import { randomBytes } from 'node:crypto';
 import type { Model } from '../native/model.js';
+import { concatTokens } from '../tokens.js';
 import { hasFalseMark } from './system-notes.js';
 
 /** The tags of the Hermes form. A prompt may contain these tags even if the chat template does not. */
@@ -80,13 +81,7 @@ export class PlainText {
         parts.push(await this.#piece(each, plain, parts.length > 0));
       }
     }
-    const tokens = new Int32Array(parts.reduce((total, part) => total + part.length, 0));
-    let at = 0;
-    for (const part of parts) {
-      tokens.set(part, at);
-      at += part.length;
-    }
-    return tokens;
+    return concatTokens(parts);
   }
 
   /**

@@ -3,6 +3,7 @@
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
+import { concatTokens } from '../tokens.js';
 import { ChatTemplate } from './chat-template.js';
 import { PlainText, type PromptPiece } from './content-guard.js';
 import { loadedTools, showsDefinitions, toolsInHead } from './deferred-tools.js';
@@ -251,13 +252,7 @@ export class Renderer {
     const { bos, addsBos } = this.#model.info.vocabulary;
     // `addSpecial` would add BOS, but may also append EOS, and a reply must not follow EOS. So BOS is added here.
     const tokens = await this.#plainText.tokenize(pieces);
-    if (!addsBos || bos === null) {
-      return tokens;
-    }
-    const withBos = new Int32Array(tokens.length + 1);
-    withBos[0] = bos;
-    withBos.set(tokens, 1);
-    return withBos;
+    return addsBos && bos !== null ? concatTokens([[bos], tokens]) : tokens;
   }
 }
 
