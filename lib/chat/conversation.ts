@@ -1,5 +1,5 @@
 import { describe } from '../options.js';
-import type { ChatMessage, ToolCall, ToolMessage } from '../prompt/messages.js';
+import { type ChatMessage, callsOf, type ToolCall, type ToolMessage } from '../prompt/messages.js';
 import { invalidMessage } from './invalid-message.js';
 import type { ConversationMessage, MessageInput } from './message-input.js';
 import { isSystemMessage, MessageReader } from './message-reader.js';
@@ -84,7 +84,7 @@ export function pendingCalls(messages: readonly ChatMessage[]): readonly ToolCal
     if (message.role === 'tool') {
       withResult.add(message.toolCallId);
     } else if (message.role === 'assistant') {
-      return (message.toolCalls ?? []).filter(({ toolCallId }) => !withResult.has(toolCallId));
+      return callsOf(message).filter(({ toolCallId }) => !withResult.has(toolCallId));
     } else {
       return [];
     }
@@ -118,7 +118,7 @@ function requireResults(messages: readonly ChatMessage[], mayLackResults = false
     }
     requireAllAnswered(unanswered);
     unanswered = new Set();
-    for (const { toolCallId } of message.role === 'assistant' ? (message.toolCalls ?? []) : []) {
+    for (const { toolCallId } of callsOf(message)) {
       if (unanswered.has(toolCallId)) {
         throw invalidMessage(
           `Expected the calls of a message to have different ids, got ${describe(toolCallId)} twice`,
@@ -145,7 +145,7 @@ function requireAllAnswered(unanswered: ReadonlySet<string>): void {
 function withToolNames(messages: readonly ChatMessage[], history: readonly ChatMessage[]): ChatMessage[] {
   const names = new Map<string, string>();
   for (const message of [...history, ...messages]) {
-    for (const { toolCallId, toolName } of message.role === 'assistant' ? (message.toolCalls ?? []) : []) {
+    for (const { toolCallId, toolName } of callsOf(message)) {
       names.set(toolCallId, toolName);
     }
   }

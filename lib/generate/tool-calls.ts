@@ -1,6 +1,6 @@
 import type { ReplyToolCall } from '../native/reply.js';
 import { requireExactIntegers } from '../prompt/exact-json.js';
-import { type ChatMessage, inputFrom, PORTABLE_CALL_ID, type ToolCall } from '../prompt/messages.js';
+import { type ChatMessage, callsOf, inputFrom, PORTABLE_CALL_ID, type ToolCall } from '../prompt/messages.js';
 
 /**
  * Assigns ids to tool calls. Each id is unique in its conversation. An id that the model wrote is used if every chat
@@ -12,7 +12,7 @@ export class CallIds {
 
   /** @param before the conversation so far */
   constructor(before: readonly ChatMessage[]) {
-    const calls = before.flatMap((message) => (message.role === 'assistant' ? (message.toolCalls ?? []) : []));
+    const calls = before.flatMap(callsOf);
     this.#taken = new Set(calls.map((call) => call.toolCallId));
     this.#count = this.#taken.size;
   }

@@ -1,7 +1,7 @@
 // Finds the texts of a conversation in its prompt, without another render.
 import { isObject } from '../json.js';
 import type { ContentOwner } from './content-marks.js';
-import type { ChatMessage } from './messages.js';
+import { type ChatMessage, callsOf } from './messages.js';
 import type { TemplateSource, ToolDefinition } from './renderer.js';
 
 /** A part of a text, in UTF-16 code units. */
@@ -62,8 +62,7 @@ function longer<T>(a: T[], b: T[]): T[] {
 }
 
 function messageContents(message: ChatMessage, index: number): Content[] {
-  const calls = (message.role === 'assistant' && message.toolCalls) || [];
-  const called = calls.flatMap(({ toolName, input }) => [
+  const called = callsOf(message).flatMap(({ toolName, input }) => [
     toolName,
     ...(isObject(input) ? Object.values(input).filter((each) => typeof each === 'string') : []),
   ]);

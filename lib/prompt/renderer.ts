@@ -10,7 +10,7 @@ import { loadedTools, showsDefinitions, toolsInHead } from './deferred-tools.js'
 import { fitHistory, withoutFalseNotes } from './fit-history.js';
 import { guardMessage, guardSource } from './guarded-content.js';
 import { withCallsAsText, withToolsInSystemPrompt } from './hermes.js';
-import type { ChatMessage } from './messages.js';
+import { type ChatMessage, callsOf } from './messages.js';
 import { ReplyFormats } from './reply-formats.js';
 import { TemplateLimits } from './template-limits.js';
 import { ToolDefinitions } from './tool-definitions.js';
@@ -266,5 +266,5 @@ function textOf(pieces: readonly PromptPiece[]): string {
 }
 
 function isAboutCalls(message: ChatMessage): boolean {
-  return message.role === 'tool' || (message.role === 'assistant' && (message.toolCalls ?? []).length > 0);
+  return message.role === 'tool' || callsOf(message).length > 0;
 }
