@@ -1,6 +1,6 @@
 // Cache hints: the places up to which a client expects later requests to have the same prompt.
-import { HeadstartError } from '../errors.js';
 import { group, integer, type OptionsOf, value } from '../option-types.js';
+import { unlessRefused } from '../prompt/chat-template.js';
 import { toolsInHead } from '../prompt/deferred-tools.js';
 import type { ReplyOptions, TemplateSource } from '../prompt/renderer.js';
 import type { Boundary } from '../prompt/template-boundary.js';
@@ -136,13 +136,8 @@ class RequestHints implements TurnHints {
     const places: number[] = [];
     for (const index of this.#messages) {
       const { messages } = readTolerantHistory(this.#request.messages.slice(0, index + 1));
-      const place = await messageEnds.after(this.#source, messages, prompt, options).catch((error: unknown) => {
-        if (HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED')) {
-          return 0; // some chat templates refuse a conversation that ends there
-        }
-        throw error;
-      });
-      places.push(place);
+      const place = await unlessRefused(messageEnds.after(this.#source, messages, prompt, options));
+      places.push(place ?? 0); // some chat templates refuse a conversation that ends there
     }
     return places;
   }

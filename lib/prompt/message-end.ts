@@ -1,9 +1,9 @@
 // Finds the end of the last message in a prompt. The generation prompt follows this message. Many chat templates leave
 // out a part of the generation prompt (`<think>`) once the reply is in the history. From that part on, the next prompt
 // of the conversation differs.
-import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import { commonPrefixLength } from '../tokens.js';
+import { unlessRefused } from './chat-template.js';
 import type { ChatMessage } from './messages.js';
 import type { Prompt, Renderer, ReplyOptions, TemplateSource, TextOptions } from './renderer.js';
 import { MERGE_MARGIN } from './template-boundary.js';
@@ -76,7 +76,8 @@ export class MessageEnds {
   #unrepeatedOpening(reasoning: boolean): Promise<Int32Array> {
     let opening = this.#unrepeated.get(reasoning);
     if (opening === undefined) {
-      opening = this.#findUnrepeated(reasoning);
+      const found = unlessRefused(this.#findUnrepeated(reasoning));
+      opening = found.then((tokens) => tokens ?? new Int32Array()); // some chat templates refuse such a conversation
       opening.catch(() => this.#unrepeated.delete(reasoning));
       this.#unrepeated.set(reasoning, opening);
     }
@@ -88,16 +89,9 @@ export class MessageEnds {
    * result contains the probe, and then no real prompt ends with the result.
    */
   async #findUnrepeated(reasoning: boolean): Promise<Int32Array> {
-    try {
-      const { tokens } = await this.#renderer.prompt({}, [USER], { reasoning });
-      const next = await this.#renderer.prompt({}, HISTORY, { reasoning });
-      return tokens.slice(commonPrefixLength(tokens, next.tokens));
-    } catch (error) {
-      if (HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED')) {
-        return new Int32Array(); // some chat templates refuse such a conversation
-      }
-      throw error;
-    }
+    const { tokens } = await this.#renderer.prompt({}, [USER], { reasoning });
+    const next = await this.#renderer.prompt({}, HISTORY, { reasoning });
+    return tokens.slice(commonPrefixLength(tokens, next.tokens));
   }
 }
 
