@@ -1,6 +1,6 @@
 // Finds out by rendering test conversations which orders and forms of messages a chat template shows.
 import type { ChatTemplate } from './chat-template.js';
-import type { ChatMessage, ToolCall } from './messages.js';
+import { type ChatMessage, callsOf, type ToolCall } from './messages.js';
 import type { TemplateSource, ToolDefinition } from './renderer.js';
 
 /** Texts that no chat template contains. A test conversation contains each text at most once. */
@@ -51,14 +51,6 @@ const PROBES = {
   textArguments: [user(FIRST), calls(call(SECOND)), result(THIRD)],
 } satisfies Record<string, readonly ChatMessage[]>;
 
-/** The features of calls. Their test conversations need a tool. */
-const ABOUT_CALLS: ReadonlySet<HistoryFeature> = new Set([
-  'userAfterResults',
-  'severalCalls',
-  'anyCallIds',
-  'textArguments',
-]);
-
 /** The limits of one chat template. Each feature is probed only once. */
 export class TemplateLimits {
   readonly #chatTemplate: ChatTemplate;
@@ -87,9 +79,10 @@ export class TemplateLimits {
       const tools = [{ name: TOOL }];
       return (await this.#showsSystemMessages({}, [])) && this.#showsSystemMessages({ systemPrompt: 'x' }, tools);
     }
-    const isAboutCalls = ABOUT_CALLS.has(feature);
-    const prompt = await this.#text({}, PROBES[feature], isAboutCalls ? [{ name: TOOL }] : []);
-    const expected = TEXTS.filter((text) => JSON.stringify(PROBES[feature]).includes(text));
+    const messages: readonly ChatMessage[] = PROBES[feature];
+    const isAboutCalls = messages.some((message) => callsOf(message).length > 0);
+    const prompt = await this.#text({}, messages, isAboutCalls ? [{ name: TOOL }] : []);
+    const expected = TEXTS.filter((text) => JSON.stringify(messages).includes(text));
     return (isAboutCalls ? textsIn(prompt).sort() : textsIn(prompt)).join() === expected.join();
   }
 
