@@ -1,5 +1,6 @@
 // Reads the history of a stateless request tolerantly, because clients of other APIs send histories in many forms. A
 // change depends only on the messages up to the changed one, so that the next request begins with the same tokens.
+import { callId } from '../generate/tool-calls.js';
 import { merged, withCalls } from '../prompt/fit-history.js';
 import { type ChatMessage, callsOf, type ToolCall, type ToolMessage } from '../prompt/messages.js';
 import { joined } from '../prompt/system-notes.js';
@@ -52,8 +53,8 @@ function numberedCalls(): (message: ChatMessage) => ChatMessage {
   let count = 0;
   return (message) =>
     withCalls(message, (call) => {
-      const number = (count++).toString(36).padStart(5, '0');
-      return call.toolCallId === '' ? { ...call, toolCallId: `call${number}` } : call;
+      const toolCallId = callId(count++);
+      return call.toolCallId === '' ? { ...call, toolCallId } : call;
     });
 }
 
@@ -73,10 +74,8 @@ function withOneResultEach(entries: readonly Entry[]): Entry[] {
     }
     const endOfReplies = endOfRole('assistant', entries, at);
     const endOfResults = endOfRole('tool', entries, endOfReplies);
-    const [reply, results] = [
-      entries.slice(at, endOfReplies).reduce(mergedEntry),
-      entries.slice(endOfReplies, endOfResults),
-    ];
+    const reply = entries.slice(at, endOfReplies).reduce(mergedEntry);
+    const results = entries.slice(endOfReplies, endOfResults);
     const isLast = endOfReplies === entries.length;
     written.push(reply, ...(isLast ? [] : pairedResults(reply, results)));
     at = endOfResults;

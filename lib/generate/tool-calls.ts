@@ -21,11 +21,16 @@ export class CallIds {
   next(written: string): string {
     let id = written;
     while (!PORTABLE_CALL_ID.test(id) || this.#taken.has(id)) {
-      id = `call${(this.#count++).toString(36).padStart(5, '0')}`;
+      id = callId(this.#count++);
     }
     this.#taken.add(id);
     return id;
   }
+}
+
+/** The id of the call with this number, in the form that every chat template accepts. */
+export function callId(number: number): string {
+  return `call${number.toString(36).padStart(5, '0')}`;
 }
 
 /** The JSON text of a call's arguments. If the model wrote no text, the call has no arguments. */
