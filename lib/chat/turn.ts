@@ -78,9 +78,8 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
   readonly #services: TurnServices;
   readonly #request: TurnRequest;
   readonly #messages: TurnMessages;
-  /** The prompt of the first step. */
-  #opening: Prompt | undefined;
   #format: PreparedFormat | undefined;
+  /** The prompt of the first step. Until that step it may be out of date: see {@link Turn.#fittingPrompt}. */
   #firstPrompt: ConversationPrompt | undefined;
   /** What the first prompt reused. */
   #cacheReport!: CacheReport;
@@ -162,9 +161,9 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     const prompt = await this.#fittingPrompt(index);
     this.#requireSpace(prompt);
     if (index === 0) {
+      this.#firstPrompt = prompt;
       this.#services.onPrompt?.(prompt.tokens);
     }
-    this.#opening ??= prompt;
     const reply = await this.#openReply(prompt, index);
     try {
       for (let parts = await reply.next(); parts !== undefined; parts = await reply.next()) {
@@ -331,7 +330,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     const isOmitted = this.#services.mayOmitToolRounds && conversation.length > withoutRounds.length;
     const conversations = isOmitted ? [conversation, withoutRounds] : [conversation];
     const options = promptOptions(this.#request, this.#format, 0);
-    expectNextPrompt(this.#services, this.#opening as Prompt, conversations, options);
+    expectNextPrompt(this.#services, this.#firstPrompt as Prompt, conversations, options);
   }
 
   #end(
