@@ -1,9 +1,13 @@
 import type { Engine } from '../engine/engine.js';
 import type { Sequence } from '../engine/sequence.js';
-import { checkpointsOf, type ConversationSaver as EngineSaver } from '../engine/sequence-contents.js';
+import {
+  checkpointsOf,
+  type ConversationSaver as EngineSaver,
+  longestCheckpoint,
+} from '../engine/sequence-contents.js';
 import type { ContentsCopy } from '../engine/sequence-states.js';
 import type { StoredState } from '../engine/state-store.js';
-import { isPrefix, prefixOfAtLeast, sameTokens } from '../tokens.js';
+import { prefixOfAtLeast, sameTokens } from '../tokens.js';
 import type { ConversationStore, UnsavedConversation } from './conversation-store.js';
 import type { Keyring } from './key.js';
 import type { PrefillEstimate } from './prefill-estimate.js';
@@ -203,10 +207,10 @@ export class ConversationSaver implements EngineSaver {
       return { length: sequence.length, stored: undefined };
     }
     const length = sequence.trimmableLength(shared);
-    const [whole] = checkpoints
-      .filter(({ isPartial, tokens }) => !isPartial && tokens.length > length && tokens.length <= shared)
-      .filter(({ tokens }) => isPrefix(tokens, sequence.tokens))
-      .sort((a, b) => b.tokens.length - a.tokens.length);
+    const whole = longestCheckpoint(
+      sequence,
+      ({ isPartial, tokens }) => !isPartial && tokens.length > length && tokens.length <= shared,
+    );
     return whole === undefined ? { length, stored: undefined } : { length: whole.tokens.length, stored: whole };
   }
 

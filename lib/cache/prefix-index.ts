@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { Engine } from '../engine/engine.js';
 import type { Sequence } from '../engine/sequence.js';
-import { checkpointsOf, partialCheckpoint } from '../engine/sequence-contents.js';
+import { checkpointsOf, partialCheckpointLength } from '../engine/sequence-contents.js';
 import type { StateStore, StoredState } from '../engine/state-store.js';
 import { commonPrefixLength, prefixOfAtLeast } from '../tokens.js';
 import { BranchPoints } from './branch-points.js';
@@ -271,9 +271,7 @@ export class PrefixIndex {
  * before it is copied, so on memory that cannot be trimmed a copy of it is trimmed to a checkpoint.
  */
 function copyableLength(sequence: Sequence, canTrim: boolean, length: number): number {
-  return sequence.busy && !canTrim
-    ? (partialCheckpoint(sequence, ({ length: end }) => end <= length)?.tokens.length ?? 0)
-    : sequence.trimmableLength(length);
+  return sequence.busy && !canTrim ? partialCheckpointLength(sequence, length) : sequence.trimmableLength(length);
 }
 
 /**

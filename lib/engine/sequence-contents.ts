@@ -130,15 +130,32 @@ export function withoutPartial({ turn, step, branches, hints }: SequenceCheckpoi
   };
 }
 
-/** The longest partial checkpoint to which a sequence can be trimmed and that `accept` accepts. */
-export function partialCheckpoint(
-  sequence: { checkpoints: SequenceCheckpoints; tokens: Int32Array },
-  accept: (tokens: Int32Array) => boolean,
+/** The tokens of a sequence or of a state, with the checkpoints that belong to them. */
+interface Checkpointed {
+  checkpoints: SequenceCheckpoints;
+  tokens: Int32Array;
+}
+
+/** The longest checkpoint that holds a prefix of the tokens and that `accept` accepts. */
+export function longestCheckpoint(
+  sequence: Checkpointed,
+  accept: (checkpoint: StoredState) => boolean,
 ): StoredState | undefined {
   return checkpointsOf(sequence)
-    .filter(({ isPartial, isDropped }) => isPartial && !isDropped)
-    .filter(({ tokens }) => accept(tokens) && isPrefix(tokens, sequence.tokens))
+    .filter((checkpoint) => !checkpoint.isDropped && accept(checkpoint))
+    .filter(({ tokens }) => isPrefix(tokens, sequence.tokens))
     .sort((a, b) => b.tokens.length - a.tokens.length)[0];
+}
+
+/** The partial checkpoint that trims a sequence to exactly `length` tokens. */
+export function partialCheckpointAt(sequence: Checkpointed, length: number): StoredState | undefined {
+  return longestCheckpoint(sequence, ({ isPartial, tokens }) => isPartial === true && tokens.length === length);
+}
+
+/** The largest length up to `length` to which a partial checkpoint can trim a sequence. 0 if there is none. */
+export function partialCheckpointLength(sequence: Checkpointed, length: number): number {
+  const accept = ({ isPartial, tokens }: StoredState) => isPartial === true && tokens.length <= length;
+  return longestCheckpoint(sequence, accept)?.tokens.length ?? 0;
 }
 
 /** Writes the states of conversations to disk. */

@@ -5,7 +5,7 @@ import type { Sequence } from './sequence.js';
 import {
   type CheckpointKind,
   checkpointsOf,
-  partialCheckpoint,
+  partialCheckpointLength,
   type SequenceCheckpoints,
   type SwappedContents,
   withCheckpoint,
@@ -310,10 +310,10 @@ export class SequenceStates {
    * An evicted sequence has partial checkpoints together with its whole state.
    */
   trimmableLength(stored: StoredState, length: number): number {
-    const lengths = this.owners.of(stored).map(({ checkpoints }) => {
-      const checkpoint = partialCheckpoint({ checkpoints, tokens: stored.tokens }, ({ length: end }) => end <= length);
-      return checkpoint?.tokens.length ?? 0;
-    });
+    const { tokens } = stored;
+    const lengths = this.owners
+      .of(stored)
+      .map(({ checkpoints }) => partialCheckpointLength({ checkpoints, tokens }, length));
     return Math.max(0, ...lengths);
   }
 

@@ -4,7 +4,8 @@ import type { Precedence } from './overtaking.js';
 import { PrefillLog } from './reproducible/prefill-log.js';
 import {
   type NextPrompt,
-  partialCheckpoint,
+  partialCheckpointAt,
+  partialCheckpointLength,
   type SequenceCheckpoints,
   type SequenceOptions,
   type SwappedContents,
@@ -190,7 +191,7 @@ export class Sequence {
     if (this.#context.canTrim && this.#windowStart <= this.#windowStartAt(length)) {
       return length;
     }
-    return partialCheckpoint(this, (tokens) => tokens.length <= length)?.tokens.length ?? 0;
+    return partialCheckpointLength(this, length);
   }
 
   /**
@@ -228,7 +229,7 @@ export class Sequence {
       this.#cut(length, true);
       return true;
     }
-    const checkpoint = partialCheckpoint(this, (tokens) => tokens.length === length);
+    const checkpoint = partialCheckpointAt(this, length);
     if (checkpoint !== undefined) {
       await this.#restorePartial(checkpoint.state.share()); // the store may drop its own handle during the restore
     }
@@ -240,7 +241,7 @@ export class Sequence {
    * removal fails, the capture fails.
    */
   rewind(length: number): void {
-    const state = partialCheckpoint(this, (tokens) => tokens.length === length)?.state.share();
+    const state = partialCheckpointAt(this, length)?.state.share();
     const removing = state
       ? this.#context.restoreSequence(this.id, state).finally(() => state.close())
       : this.#context.removeSequence(this.id, length);
