@@ -213,19 +213,25 @@ export class PrefixIndex {
    * The sequence, state or template in this process that shares the longest prefix with a prompt, even if the prompt
    * cannot use the prefix.
    *
+   * @param earlier the result of an earlier search. It is returned if no prefix shares as many tokens now.
    * @returns undefined if none shares a token
    */
-  nearest({ group, tokens, ownOnly = false }: PrefixQuery, sequence: Sequence): NearestPrefix | undefined {
+  nearest(
+    { group, tokens, ownOnly = false }: PrefixQuery,
+    sequence: Sequence,
+    earlier?: NearestPrefix,
+  ): NearestPrefix | undefined {
     const { engine, states, residents } = this.#parts;
     const all = [...engine.sessions.leased, ...states.values(), ...residents.values()];
     let nearest: NearestPrefix | undefined;
     for (const held of ownOnly ? [sequence, ...ownStates(sequence)] : [sequence, ...all]) {
       if (held !== undefined && held.group === group) {
-        const shared = prefixOfAtLeast((nearest?.shared ?? 0) + 1, held.tokens, tokens);
+        const minimum = nearest === undefined ? (earlier?.shared ?? 1) : nearest.shared + 1;
+        const shared = prefixOfAtLeast(minimum, held.tokens, tokens);
         nearest = shared === 0 ? nearest : { tokens: held.tokens, shared };
       }
     }
-    return nearest;
+    return nearest ?? earlier;
   }
 
   /** The sequences and states of a query's group that hold tokens of conversations. */

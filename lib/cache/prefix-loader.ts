@@ -167,7 +167,7 @@ export class PrefixLoader {
       await sequence.swapped?.ready;
       found = this.#find(tokens, template);
     }
-    const nearest = longerOf(index.nearest(this.#queryFor(prompt), sequence), this.#nearest);
+    const nearest = index.nearest(this.#queryFor(prompt), sequence, this.#nearest);
     this.#nearest = undefined;
     this.#prefill.begin(tokens, found);
     const searching = index.longestOnDisk(this.#queryFor(tokens), found.available);
@@ -363,10 +363,6 @@ export class PrefixLoader {
 /** Copies the tokens, because the sequence that holds them may change at any time. */
 function copyOf(nearest: NearestPrefix | undefined): NearestPrefix | undefined {
   return nearest && { ...nearest, tokens: nearest.tokens.slice() };
-}
-
-function longerOf(a: NearestPrefix | undefined, b: NearestPrefix | undefined): NearestPrefix | undefined {
-  return (b?.shared ?? 0) > (a?.shared ?? 0) ? b : a;
 }
 
 /** The sequences whose tokens a candidate holds. A file has no such sequence. */
