@@ -3,9 +3,9 @@ import { z } from 'zod';
 import type { CacheHint } from '../../chat/cache-hints.js';
 import type { ChatRequest } from '../../chat/chat.js';
 import type { ContentPart, RequestMessage } from '../../chat/message-input.js';
-import type { SamplingOptions } from '../../sampling-options.js';
 import type { Tool, ToolChoice } from '../../tools/tool.js';
 import { checkedBody } from '../http/checked-body.js';
+import { samplingOf } from '../openai/sampling.js';
 
 const block = z.looseObject({ type: z.string(), cache_control: z.looseObject({}).nullish() });
 const content = z.union([z.string(), z.array(block)]);
@@ -120,14 +120,6 @@ function toolChoiceOf(choice: MessageBody['tool_choice']): ToolChoice {
     default:
       return 'auto';
   }
-}
-
-function samplingOf({ temperature, top_p: topP, top_k: topK }: MessageBody): SamplingOptions {
-  return {
-    ...(typeof temperature === 'number' && { temperature }),
-    ...(typeof topP === 'number' && { topP }),
-    ...(typeof topK === 'number' && { topK }),
-  };
 }
 
 function systemOf(system: Content): string {

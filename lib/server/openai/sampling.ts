@@ -1,4 +1,5 @@
-// Reads the sampling options of OpenAI's API, and the options that llama-server adds.
+// Reads the sampling options of OpenAI's API, and the options that llama-server adds. The fields that Anthropic's API has
+// too have the same names and meanings.
 import { z } from 'zod';
 import type { SamplingOptions } from '../../sampling-options.js';
 
@@ -20,6 +21,7 @@ export const SAMPLING_FIELDS = {
 
 type SamplingFields = z.output<z.ZodObject<typeof SAMPLING_FIELDS>>;
 
+/** The sampling options of a body. The body of a dialect with fewer options has only some of the fields. */
 export function samplingOf(body: SamplingFields): SamplingOptions {
   const bias = Object.entries(body.logit_bias ?? {}).map(([token, value]) => [
     token,

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { ChatRequest } from '../../chat/chat.js';
 import { checkedBody } from '../http/checked-body.js';
 import { HttpError } from '../http/http-error.js';
+import { samplingOf } from '../openai/sampling.js';
 import { type Item, messagesOf } from './items.js';
 import { ResponseTools } from './response-tools.js';
 
@@ -101,8 +102,4 @@ function schemaOf({ text }: ResponseBody): object | undefined {
     throw new HttpError(400, 'invalid_request', '`text.format.schema`: expected a JSON Schema');
   }
   return format.schema;
-}
-
-function samplingOf({ temperature, top_p: topP }: ResponseBody) {
-  return { ...(typeof temperature === 'number' && { temperature }), ...(typeof topP === 'number' && { topP }) };
 }
