@@ -5,6 +5,7 @@ import type { ChatRequest } from '../../chat/chat.js';
 import type { ContentPart, RequestMessage } from '../../chat/message-input.js';
 import type { Tool, ToolChoice } from '../../tools/tool.js';
 import { checkedBody } from '../http/checked-body.js';
+import { dialectRequest } from '../http/dialect-request.js';
 import { samplingOf } from '../openai/sampling.js';
 
 const block = z.looseObject({ type: z.string(), cache_control: z.looseObject({}).nullish() });
@@ -51,24 +52,23 @@ export function readMessageBody(body: unknown): MessageBody {
 
 /** The request that a body asks for. */
 export function messageRequestOf(body: MessageBody): ChatRequest {
-  const { max_tokens: maxTokens, stop_sequences: stop, output_config: output, thinking, tool_choice: choice } = body;
+  const { thinking, tool_choice: choice } = body;
+  const format = body.output_config?.format;
   const tools = toolsOf(body);
   const system = systemOf(body.system);
   const { messages, hinted } = new MessageReader().read(system, body.messages);
-  const schema = output?.format?.type === 'json_schema' ? output.format.schema : undefined;
-  const isFree = schema === null || schema === undefined;
-  return {
+  return dialectRequest({
     messages,
     tools: tools.map(({ tool }) => tool),
-    ...(isFree && tools.length > 0 && { toolChoice: toolChoiceOf(choice) }),
-    ...(choice?.disable_parallel_tool_use && { parallelToolCalls: false }),
-    ...(!isFree && { responseFormat: { type: 'json' as const, schema } }),
-    ...(stop && stop.length > 0 && { stop }),
-    ...(maxTokens && maxTokens > 0 && { maxTokens }),
+    toolChoice: toolChoiceOf(choice),
+    parallelToolCalls: choice?.disable_parallel_tool_use ? false : undefined,
+    schema: format?.type === 'json_schema' ? format.schema : undefined,
+    stop: body.stop_sequences,
+    maxTokens: body.max_tokens,
     cacheHints: hintsOf(body, tools, hinted),
     sampling: samplingOf(body),
     reasoning: thinking !== null && thinking !== undefined && thinking.type !== 'disabled',
-  };
+  });
 }
 
 /** Anthropic's API accepts four places. A request with more is not refused: the last eight count. */

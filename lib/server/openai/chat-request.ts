@@ -4,7 +4,8 @@ import type { ChatRequest } from '../../chat/chat.js';
 import type { RequestMessage } from '../../chat/message-input.js';
 import type { Tool, ToolChoice } from '../../tools/tool.js';
 import { checkedBody } from '../http/checked-body.js';
-import { HttpError } from '../http/http-error.js';
+import { dialectRequest } from '../http/dialect-request.js';
+import { formatSchema } from './response-format.js';
 import { SAMPLING_FIELDS, samplingOf } from './sampling.js';
 
 const jsonObject = z.looseObject({});
@@ -49,25 +50,19 @@ export function readChatBody(body: unknown): ChatCompletionBody {
 
 /** The request that a body asks for. */
 export function chatRequestOf(body: ChatCompletionBody): ChatRequest {
-  const { stop, parallel_tool_calls: parallelToolCalls, logprobs, top_logprobs: likely, prompt_cache_key: key } = body;
-  const tools = toolsOf(body.tools ?? []);
-  const format = body.response_format;
-  const schema =
-    format?.type === 'json_schema' ? schemaOf(format) : format?.type === 'json_object' ? { type: 'object' } : undefined;
-  const maxTokens = body.max_completion_tokens ?? body.max_tokens;
-  return {
+  return dialectRequest({
     messages: body.messages as readonly RequestMessage[],
-    tools,
-    ...(schema === undefined && tools.length > 0 && { toolChoice: toolChoiceOf(body.tool_choice) }),
-    ...(typeof parallelToolCalls === 'boolean' && { parallelToolCalls }),
-    ...(schema !== undefined && { responseFormat: { type: 'json' as const, schema } }),
-    ...(stop && stop.length > 0 && { stop }),
-    ...(maxTokens && maxTokens > 0 && { maxTokens }),
-    ...(logprobs && { logProbabilities: likely ?? 0 }),
-    ...(key && { affinity: key }),
+    tools: toolsOf(body.tools ?? []),
+    toolChoice: toolChoiceOf(body.tool_choice),
+    parallelToolCalls: body.parallel_tool_calls,
+    schema: schemaOf(body),
+    stop: body.stop,
+    maxTokens: body.max_completion_tokens ?? body.max_tokens,
+    ...(body.logprobs && { logProbabilities: body.top_logprobs ?? 0 }),
+    affinity: body.prompt_cache_key,
     sampling: samplingOf(body),
     reasoning: wantsReasoning(body),
-  };
+  });
 }
 
 /** The tools that the model can call. Hosted tools, which this server does not have, are left out. */
@@ -90,12 +85,9 @@ function toolChoiceOf(choice: ChatCompletionBody['tool_choice']): ToolChoice {
   return typeof name === 'string' ? { name } : 'auto';
 }
 
-function schemaOf({ json_schema: format }: Record<string, unknown>): object {
-  const { schema } = (format ?? {}) as { schema?: unknown };
-  if (typeof schema !== 'object' || schema === null) {
-    throw new HttpError(400, 'invalid_request', '`response_format.json_schema.schema`: expected a JSON Schema');
-  }
-  return schema;
+function schemaOf({ response_format: format }: ChatCompletionBody): object | undefined {
+  const { schema } = (format?.json_schema ?? {}) as { schema?: unknown };
+  return formatSchema(format?.type, schema, 'response_format.json_schema.schema');
 }
 
 function wantsReasoning({ reasoning_effort: effort, chat_template_kwargs: options }: ChatCompletionBody): boolean {

@@ -2,7 +2,9 @@
 import { z } from 'zod';
 import type { ChatRequest } from '../../chat/chat.js';
 import { checkedBody } from '../http/checked-body.js';
+import { dialectRequest } from '../http/dialect-request.js';
 import { HttpError } from '../http/http-error.js';
+import { formatSchema } from '../openai/response-format.js';
 import { samplingOf } from '../openai/sampling.js';
 import { type Item, messagesOf } from './items.js';
 import { ResponseTools } from './response-tools.js';
@@ -67,39 +69,25 @@ export interface ReadResponseRequest {
  * @throws HttpError 400.
  */
 export function responseRequestOf(body: ResponseBody, items: readonly Item[]): ReadResponseRequest {
-  const { instructions, parallel_tool_calls: parallelToolCalls, max_output_tokens: maxTokens } = body;
+  const { instructions } = body;
+  const format = body.text?.format;
   const tools = new ResponseTools([...(body.tools ?? []), ...items.flatMap(toolsOf)]);
   const { messages, warnings } = messagesOf(items, tools);
-  const schema = schemaOf(body);
-  const request = {
+  const request = dialectRequest({
     messages: [...(instructions ? [{ role: 'system' as const, content: instructions }] : []), ...messages],
     tools: tools.all,
-    ...(schema === undefined && tools.all.length > 0 && { toolChoice: tools.choiceOf(body.tool_choice) }),
-    ...(typeof parallelToolCalls === 'boolean' && { parallelToolCalls }),
-    ...(schema !== undefined && { responseFormat: { type: 'json' as const, schema } }),
-    ...(maxTokens && maxTokens > 0 && { maxTokens }),
-    ...(body.prompt_cache_key && { affinity: body.prompt_cache_key }),
+    toolChoice: tools.choiceOf(body.tool_choice),
+    parallelToolCalls: body.parallel_tool_calls,
+    schema: formatSchema(format?.type, format?.schema, 'text.format.schema'),
+    maxTokens: body.max_output_tokens,
+    affinity: body.prompt_cache_key,
     sampling: samplingOf(body),
     reasoning: body.reasoning?.effort !== 'none',
-  };
+  });
   return { request, tools, warnings: [...tools.warnings, ...warnings] };
 }
 
 /** The tools in an input item. The newest models of Codex have their tools there. */
 function toolsOf({ type, tools }: Item): Item[] {
   return type === 'additional_tools' && Array.isArray(tools) ? tools : [];
-}
-
-function schemaOf({ text }: ResponseBody): object | undefined {
-  const format = text?.format;
-  if (format?.type === 'json_object') {
-    return { type: 'object' };
-  }
-  if (format?.type !== 'json_schema') {
-    return undefined;
-  }
-  if (typeof format.schema !== 'object' || format.schema === null) {
-    throw new HttpError(400, 'invalid_request', '`text.format.schema`: expected a JSON Schema');
-  }
-  return format.schema;
 }
