@@ -36,12 +36,6 @@ export class AccessControl {
     return this.#authenticate(headers);
   }
 
-  /** The origin that may read the response; undefined if no web page may. */
-  allowedOrigin(headers: Headers): string | undefined {
-    const origin = headers.get('origin');
-    return origin !== null && this.#origins.has(origin) ? origin : undefined;
-  }
-
   #requireHost(host: string): void {
     const name = hostName(host);
     if (this.#hosts !== undefined && !this.#hosts.has(name)) {
@@ -50,8 +44,9 @@ export class AccessControl {
   }
 
   #requireOrigin(headers: Headers): void {
-    const isAllowed = this.allowedOrigin(headers) !== undefined;
-    if (!isAllowed && (headers.has('origin') || headers.get('sec-fetch-site') === 'cross-site')) {
+    const origin = headers.get('origin');
+    const isForeign = origin === null ? headers.get('sec-fetch-site') === 'cross-site' : !this.#origins.has(origin);
+    if (isForeign) {
       throw new HttpError(403, 'origin_not_allowed', 'Web pages of this origin may not call the server');
     }
   }
