@@ -123,11 +123,15 @@ function toolChoiceOf(choice: MessageBody['tool_choice']): ToolChoice {
 }
 
 function systemOf(system: Content): string {
-  const blocks = typeof system === 'string' ? [{ type: 'text', text: system }] : (system ?? []);
-  return blocks
+  return blocksOf(system)
     .map(textOf)
     .filter((text) => text !== '')
     .join('\n\n');
+}
+
+/** The blocks of a content. A text counts as one block. */
+export function blocksOf(content: Content): readonly Block[] {
+  return typeof content === 'string' ? [{ type: 'text', text: content }] : (content ?? []);
 }
 
 function textOf(block: { type: string; text?: unknown }): string {
@@ -145,7 +149,7 @@ class MessageReader {
       this.#messages.push({ role: 'system', content: system });
     }
     for (const { role, content } of input) {
-      const blocks = typeof content === 'string' ? [{ type: 'text', text: content }] : (content ?? []);
+      const blocks = blocksOf(content);
       if (role === 'assistant') {
         this.#addReply(blocks);
       } else {

@@ -1,6 +1,6 @@
 // Claude Code sends text that differs between sessions at the beginning of its prompts. Without these rules, the
 // sessions would share no prefix.
-import type { Block, MessageBody } from '../anthropic/message-request.js';
+import { type Block, blocksOf, type MessageBody } from '../anthropic/message-request.js';
 import type { Normalizer } from './normalizer.js';
 
 const SEEN_IN = '2.1.332';
@@ -54,10 +54,6 @@ function divided(text: string): { stable: string; volatile: string[] } {
     stable: paragraphs.filter((each, index) => !isVolatile(each, index)).join('\n\n'),
     volatile: paragraphs.filter(isVolatile),
   };
-}
-
-function blocksOf(content: MessageBody['system']): Block[] {
-  return typeof content === 'string' ? [{ type: 'text', text: content }] : [...(content ?? [])];
 }
 
 function textOf(block: Block | undefined): string {
