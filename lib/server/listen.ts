@@ -36,8 +36,7 @@ const MAX_HEADER_BYTES = 32 * 1024;
  *   API keys. An address that is in use rejects with the error of node:net, for example `EADDRINUSE`.
  */
 export async function listen(handler: Handler, options: ListenOptions = {}): Promise<ListeningServer> {
-  const parsed = parseOptions(LISTEN_OPTIONS, options, { where: 'the options of `listen`' });
-  const { host = '127.0.0.1', port, closeTimeoutMs = 0 } = parsed;
+  const { host, port, closeTimeoutMs } = parseOptions(LISTEN_OPTIONS, options, { where: 'the options of `listen`' });
   if (!LOOPBACK.has(host) && !handler.needsKey) {
     throw new HeadstartError(
       'CONFIG_INVALID',

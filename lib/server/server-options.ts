@@ -101,4 +101,4 @@ const LISTEN = {
 /** Options of {@link listen}. */
 export interface ListenOptions extends OptionsOf<typeof LISTEN> {}
 
-export const LISTEN_OPTIONS: Group<ListenOptions> = group(LISTEN);
+export const LISTEN_OPTIONS = group(LISTEN);
