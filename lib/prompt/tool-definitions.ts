@@ -1,7 +1,7 @@
 // Writes the definitions of deferred tools into the messages that refer to them. A definition has the form in which the
 // chat template describes tools. Test renders find this form.
 import { LRUCache } from 'lru-cache';
-import { type ChatTemplate, unlessRefused } from './chat-template.js';
+import type { ChatTemplate } from './chat-template.js';
 import { commonEnd, commonStart } from './common-text.js';
 import { type ContentGuard, withoutSentinels } from './content-guard.js';
 import { type ShownReferences, shownReferences } from './deferred-tools.js';
@@ -25,6 +25,9 @@ const PROBES: readonly [ToolDefinition, ToolDefinition] = [
   },
 ];
 
+/** The prompts with each probe alone, and with both probes in both orders. */
+type ProbePrompts = [a: string, z: string, az: string, za: string];
+
 /** Matches the bracket of a text that looks like the tags around definitions. */
 const FALSE_TAG = falseTag('tools');
 
@@ -47,13 +50,17 @@ export class ToolDefinitions {
     guard: ContentGuard,
   ): Promise<ChatMessage[]> {
     const shown = shownReferences(tools, messages);
+    const withSystemPrompt = systemPrompt !== undefined;
+    let probes: Promise<ProbePrompts> | undefined;
+    // These prompts are not kept for later calls, because some chat templates write the date.
+    const probePrompts = () => (probes ??= this.#probePrompts(withSystemPrompt));
     const written: ChatMessage[] = [];
     for (const [index, message] of messages.entries()) {
       const guarded = guardMessage(withoutFalseTags(message), guard);
       const { definitions, notes } = shown[index] as ShownReferences;
       const texts: string[] = [];
       for (const tool of definitions) {
-        texts.push(await this.#textOf(guardTool(tool, guard), systemPrompt !== undefined));
+        texts.push(await this.#textOf(guardTool(tool, guard), withSystemPrompt, probePrompts));
       }
       const block = texts.length === 0 ? [] : [`<tools>\n${texts.join('\n')}\n</tools>`];
       const parts = [
@@ -70,7 +77,11 @@ export class ToolDefinitions {
    * The text that describes a tool. If the chat template describes no tools, or if its form cannot be found, the text
    * is the JSON of the tool, as in the Hermes form.
    */
-  async #textOf(tool: ToolDefinition, withSystemPrompt: boolean): Promise<string> {
+  async #textOf(
+    tool: ToolDefinition,
+    withSystemPrompt: boolean,
+    probePrompts: () => Promise<ProbePrompts>,
+  ): Promise<string> {
     const json = JSON.stringify(toOpenAiTool(tool));
     const key = `${withSystemPrompt} ${json}`;
     const known = this.#texts.get(key);
@@ -78,27 +89,29 @@ export class ToolDefinitions {
       return known;
     }
     const describesTools = await this.#chatTemplate.describesTools(withSystemPrompt);
-    const text = (describesTools ? await this.#find(tool, withSystemPrompt) : undefined) ?? json;
+    const inForm = describesTools
+      ? textInForm(await this.#render([tool], withSystemPrompt), await probePrompts())
+      : undefined;
+    const text = inForm ?? json;
     if (withoutSentinels(json) === json) {
       this.#texts.set(key, text); // a text with sentinels is valid only for one prompt
     }
     return text;
   }
 
-  /**
-   * Renders conversations with the tool alone, with each probe alone, and with both probes. The markup around a tool is
-   * in all of these texts. The text between two tools shows where this markup begins and ends.
-   */
-  async #find(tool: ToolDefinition, withSystemPrompt: boolean): Promise<string | undefined> {
+  async #probePrompts(withSystemPrompt: boolean): Promise<ProbePrompts> {
     const [a, z] = PROBES;
-    const lists = [[tool], [a], [z], [a, z], [z, a]];
-    const texts: string[] = [];
-    for (const tools of lists) {
-      const source = withSystemPrompt ? { systemPrompt: 'x' } : {};
-      const rendered = await unlessRefused(this.#chatTemplate.render(source, MESSAGES, tools, { toolChoice: 'none' }));
-      texts.push(rendered?.prompt ?? '');
+    const prompts: string[] = [];
+    for (const tools of [[a], [z], [a, z], [z, a]]) {
+      prompts.push(await this.#render(tools, withSystemPrompt));
     }
-    return textInForm(texts as Parameters<typeof textInForm>[0]);
+    return prompts as ProbePrompts;
+  }
+
+  /** The prompt of a conversation with these tools. Empty if the chat template refuses the tools. */
+  async #render(tools: readonly ToolDefinition[], withSystemPrompt: boolean): Promise<string> {
+    const source = withSystemPrompt ? { systemPrompt: 'x' } : {};
+    return (await this.#chatTemplate.tryToRender(source, MESSAGES, tools, { toolChoice: 'none' }))?.prompt ?? '';
   }
 }
 
@@ -109,12 +122,13 @@ function withoutFalseTags<T extends ChatMessage>(message: T): T {
 }
 
 /**
- * Returns the text of the first prompt's tool with its markup.
+ * Returns the text of a tool with its markup. The markup around a tool is in all of these prompts. The text between two
+ * tools shows where this markup begins and ends.
  *
- * @param prompts with one tool, with each of two other tools, and with these two tools in both orders
+ * @param alone the prompt with this tool only
  * @returns undefined if the chat template does not write tools one after another in the same form
  */
-function textInForm([alone, a, z, az, za]: [string, string, string, string, string]): string | undefined {
+function textInForm(alone: string, [a, z, az, za]: ProbePrompts): string | undefined {
   const front = [alone, a, z].reduce(commonStart);
   const back = [alone, a, z].map((prompt) => prompt.slice(front.length)).reduce(commonEnd);
   const withoutMarkup = (prompt: string) => prompt.slice(front.length, prompt.length - back.length);
