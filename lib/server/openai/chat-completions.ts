@@ -13,7 +13,7 @@ import type { Usage } from '../../usage.js';
 import type { ReadReplyRequest } from '../handler.js';
 import { clientRequest } from '../http/client-request.js';
 import type { HttpError } from '../http/http-error.js';
-import { jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
+import { type FinishedReply, jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
 import { timingsOf } from '../llama-server/timings.js';
 import { chatRequestOf, readChatBody } from './chat-request.js';
 import { openAiError } from './error.js';
@@ -40,14 +40,11 @@ class Envelope {
   }
 
   completion(replies: readonly Reply[]): object {
-    const [first] = replies as [Reply];
     return {
       ...this.#fields,
       object: 'chat.completion',
       choices: replies.map(choiceOf),
-      usage: usageOf(replies),
-      timings: timingsOf(first),
-      headstart: { cache: first.cache },
+      ...endingOf(replies),
     };
   }
 
@@ -83,11 +80,19 @@ export function finishReasonOf(reason: FinishReason): string {
 }
 
 /**
- * The usage of all choices together. A prompt counts once, even if it has several choices.
+ * The numbers at the end of a response: the usage of all choices together, and the timings and the cache report of the
+ * first reply.
  *
  * @param choicesPerPrompt by default all choices have the same prompt
  */
-export function usageOf(replies: readonly { usage: Usage }[], choicesPerPrompt = replies.length): object {
+export function endingOf(replies: readonly FinishedReply[], choicesPerPrompt = replies.length): object {
+  const [first] = replies as [FinishedReply];
+  const usage = usageOf(replies, choicesPerPrompt);
+  return { usage, timings: timingsOf(first), headstart: { cache: first.cache } };
+}
+
+/** The usage of all choices together. A prompt counts once, even if it has several choices. */
+function usageOf(replies: readonly { usage: Usage }[], choicesPerPrompt: number): object {
   const prompts = replies.filter((_, index) => index % choicesPerPrompt === 0);
   const sum = (field: keyof Usage, of = replies) => of.reduce((total, { usage }) => total + usage[field], 0);
   const prompt = sum('inputTokens', prompts);
@@ -149,13 +154,7 @@ class ChatCompletionEvents implements ReplyEvents {
   }
 
   end(): ServerEvent[] {
-    const [first] = this.#finished as [FinishPart];
-    const usage = {
-      choices: [],
-      usage: usageOf(this.#finished),
-      timings: timingsOf(first),
-      headstart: { cache: first.cache },
-    };
+    const usage = { choices: [], ...endingOf(this.#finished) };
     return [...(this.#includesUsage ? [this.#envelope.chunk(usage)] : []), { data: '[DONE]' }];
   }
 

@@ -10,7 +10,7 @@ import { HttpError } from '../http/http-error.js';
 import { jsonEvent, type ReplyEvents, type ServerEvent, type StartReply } from '../http/reply-events.js';
 import { timingsOf } from '../llama-server/timings.js';
 import { withParts } from '../served-model.js';
-import { finishReasonOf, usageOf } from './chat-completions.js';
+import { endingOf, finishReasonOf } from './chat-completions.js';
 import { openAiError } from './error.js';
 import { SAMPLING_FIELDS, samplingOf, withSeedOf } from './sampling.js';
 
@@ -113,9 +113,7 @@ class Writer {
   }
 
   ending(replies: readonly Ending[]): object {
-    const [first] = replies as [Ending];
-    const usage = usageOf(replies, this.#choicesPerPrompt);
-    return { usage, timings: timingsOf(first), headstart: { cache: first.cache } };
+    return endingOf(replies, this.#choicesPerPrompt);
   }
 }
 
