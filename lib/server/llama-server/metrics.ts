@@ -49,12 +49,12 @@ const OF_HEALTH: readonly HealthMetric[] = [
     label: 'tier',
     value: ({ templateCache }) => templateCache.evictions,
   },
-  {
+  ...alsoNamed('llamacpp:requests_deferred', {
     name: 'llama_headstart_requests_waiting',
     help: 'Requests that wait for a sequence, for KV cells, or for the next decode.',
     Type: Gauge,
     value: ({ queueLength }) => queueLength,
-  },
+  }),
   {
     name: 'llama_headstart_kv_cells',
     help: 'Cells of the KV cache, by state.',
@@ -62,31 +62,24 @@ const OF_HEALTH: readonly HealthMetric[] = [
     label: 'state',
     value: ({ kvCells: { used, free } }) => ({ used, free }),
   },
-  {
+  ...alsoNamed('llamacpp:predicted_tokens_seconds', {
     name: 'llama_headstart_tokens_per_second',
     help: 'Reply tokens per second of all requests, averaged over the last ten seconds.',
     Type: Gauge,
     value: ({ tokensPerSecond }) => tokensPerSecond,
-  },
-  {
-    name: 'llamacpp:predicted_tokens_seconds',
-    help: 'The same as llama_headstart_tokens_per_second.',
-    Type: Gauge,
-    value: ({ tokensPerSecond }) => tokensPerSecond,
-  },
+  }),
   {
     name: 'llamacpp:n_decode_total',
     help: 'Decodes since the start.',
     Type: Counter,
     value: ({ decodes }) => decodes,
   },
-  {
-    name: 'llamacpp:requests_deferred',
-    help: 'The same as llama_headstart_requests_waiting.',
-    Type: Gauge,
-    value: ({ queueLength }) => queueLength,
-  },
 ];
+
+/** A metric of this package, and the same metric under llama-server's name. */
+function alsoNamed(name: string, metric: HealthMetric): HealthMetric[] {
+  return [metric, { ...metric, name, help: `The same as ${metric.name}.` }];
+}
 
 /** The metrics of one handler. */
 export class Metrics {
