@@ -48,6 +48,11 @@ export interface ReceivedEvent {
   data: string;
 }
 
+/** The names of events in order, with each run of one name as one. */
+export function withoutRepeats<Name>(names: readonly Name[]): Name[] {
+  return names.filter((name, index) => name !== names[index - 1]);
+}
+
 /** Reads all events of a response. */
 export async function eventsOf(response: Response): Promise<ReceivedEvent[]> {
   const blocks = (await response.text()).split('\n\n').filter((block) => block !== '');

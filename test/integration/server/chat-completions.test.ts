@@ -2,6 +2,8 @@
 import OpenAI from 'openai';
 import { describe, expect, it } from 'vitest';
 import { startServer, type TestServer } from '../../helpers/server.js';
+import { readAll } from '../../helpers/streams.js';
+import { iterate } from '../../helpers/turns.js';
 
 const messages = [
   { role: 'system', content: 'You are a helpful mechanic.' },
@@ -45,8 +47,7 @@ describe('POST /v1/chat/completions', () => {
       stream: true,
       stream_options: { include_usage: true },
     });
-    const chunks: OpenAI.ChatCompletionChunk[] = [];
-    for await (const chunk of stream) chunks.push(chunk);
+    const chunks = await readAll(iterate(stream));
     expect(chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join('')).toBe(
       whole.choices[0]?.message.content,
     );

@@ -2,6 +2,8 @@
 import OpenAI from 'openai';
 import { describe, expect, it } from 'vitest';
 import { startServer, type TestServer } from '../../helpers/server.js';
+import { readAll } from '../../helpers/streams.js';
+import { iterate } from '../../helpers/turns.js';
 
 const clientOf = ({ url }: TestServer, apiKey = 'none') => new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 });
 
@@ -24,8 +26,7 @@ describe('POST /v1/completions', () => {
       stream: true,
       stream_options: { include_usage: true },
     });
-    const chunks: OpenAI.Completion[] = [];
-    for await (const chunk of stream) chunks.push(chunk);
+    const chunks = await readAll(iterate(stream));
     expect(chunks.map(({ choices }) => choices[0]?.text ?? '').join('')).toBe(greedy.prompt + expected.text);
     expect(chunks.at(-2)?.choices[0]?.finish_reason).toBe(expected.finishReason);
     expect(chunks.at(-1)?.usage).toEqual({ ...whole.usage, prompt_tokens_details: expect.anything() });

@@ -1,7 +1,7 @@
 // Anthropic's messages, with Anthropic's own client.
 import Anthropic from '@anthropic-ai/sdk';
 import { describe, expect, it } from 'vitest';
-import { eventsOf, startServer, type TestServer } from '../../helpers/server.js';
+import { eventsOf, startServer, type TestServer, withoutRepeats } from '../../helpers/server.js';
 
 const greedy = {
   model: 'any',
@@ -49,8 +49,7 @@ describe('POST /v1/messages', () => {
     expect(textOf(streamed)).toBe(textOf(whole));
     expect(streamed.usage.output_tokens).toBe(12);
     const events = await eventsOf(await server.post('/v1/messages?beta=true', { ...greedy, stream: true }));
-    const names = events.map(({ event }) => event);
-    expect(names.filter((name, index) => name !== names[index - 1])).toEqual([
+    expect(withoutRepeats(events.map(({ event }) => event))).toEqual([
       'message_start',
       'ping',
       'content_block_start',

@@ -4,7 +4,9 @@ import OpenAI from 'openai';
 import { describe, expect, it } from 'vitest';
 import { ON, vendoredTemplate } from '../../helpers/lamp.js';
 import { likelyText } from '../../helpers/likely-text.js';
-import { eventsOf, startServer, type TestServer } from '../../helpers/server.js';
+import { eventsOf, startServer, type TestServer, withoutRepeats } from '../../helpers/server.js';
+import { readAll } from '../../helpers/streams.js';
+import { iterate } from '../../helpers/turns.js';
 
 type Responses = OpenAI.Responses.Response;
 type Item = OpenAI.Responses.ResponseInputItem;
@@ -74,11 +76,9 @@ describe('POST /v1/responses', () => {
     const client = clientOf(server);
     const whole = await client.responses.create(greedy);
     const stream = client.responses.stream(greedy);
-    const events: OpenAI.Responses.ResponseStreamEvent[] = [];
-    for await (const event of stream) events.push(event);
+    const events = await readAll(iterate(stream));
     expect(withoutIds(await stream.finalResponse())).toMatchObject(withoutIds(whole));
-    const types = events.map(({ type }) => type);
-    expect(types.filter((type, index) => type !== types[index - 1])).toEqual([
+    expect(withoutRepeats(events.map(({ type }) => type))).toEqual([
       'response.created',
       'response.in_progress',
       'response.output_item.added',
