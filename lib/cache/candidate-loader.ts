@@ -1,11 +1,10 @@
 import type { Engine } from '../engine/engine.js';
 import type { StateStore, StoredState } from '../engine/state-store.js';
-import { HeadstartError } from '../errors.js';
 import { isPrefix, prefixOfAtLeast } from '../tokens.js';
 import { type PrefixCandidate, usableTokens } from './prefix-index.js';
 import type { ResidentTemplates } from './resident-templates.js';
 import type { StartRequest } from './start-request.js';
-import type { StateCopier } from './state-copier.js';
+import { rethrowStop, type StateCopier } from './state-copier.js';
 
 export interface CandidateLoaderParts {
   engine: Engine;
@@ -47,9 +46,7 @@ export class CandidateLoader {
     try {
       return await this.#parts.engine.withCells(() => sequence.trim(length), signal, sequence);
     } catch (error) {
-      if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
-        throw error;
-      }
+      rethrowStop(error);
       return false;
     }
   }
@@ -113,9 +110,7 @@ export class CandidateLoader {
     const copy = await engine.states
       .copyLive(source, request.signal, (capture) => engine.betweenSteps(capture))
       .catch((error: unknown) => {
-        if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
-          throw error;
-        }
+        rethrowStop(error);
         return undefined;
       });
     if (copy === undefined) {

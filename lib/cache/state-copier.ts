@@ -17,6 +17,13 @@ export interface CopiedState {
   transfer: StateTransfer;
 }
 
+/** Rethrows an error that ends the request. After other errors of a copy, the request can use another source. */
+export function rethrowStop(error: unknown): void {
+  if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
+    throw error;
+  }
+}
+
 export interface StateCopierParts {
   engine: Engine;
   states: StateStore;
@@ -124,9 +131,7 @@ export class StateCopier {
       await engine.withCells(() => this.#tryRestore(sequence, state, transfer), signal, sequence);
       return undefined;
     } catch (error) {
-      if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
-        throw error;
-      }
+      rethrowStop(error);
       logger?.('warn', `template cache: ${String(error)}`);
       await sequence.clear();
       return `not restored: ${error instanceof Error ? error.message : String(error)}`;
