@@ -72,8 +72,9 @@ export class PrefixLoader {
     sequence.group = this.#prefill.group;
     throwIfAborted(signal);
     const tokens = prompt?.subarray(0, -1) ?? new Int32Array();
-    this.#nearest = prompt && this.#setup.cache.index.nearest(this.#queryFor(prompt), sequence);
-    const idle = reproducible === undefined ? this.#findIdle(tokens) : undefined;
+    const mayReuse = prompt !== undefined && reproducible === undefined;
+    this.#nearest = mayReuse ? this.#setup.cache.index.nearest(this.#queryFor(prompt), sequence) : undefined;
+    const idle = mayReuse ? this.#findIdle(tokens) : undefined;
     if (idle === undefined) {
       await sessions.lease(sequence, signal, inProgress);
       return;
