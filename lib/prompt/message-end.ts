@@ -2,6 +2,7 @@
 // out a part of the generation prompt (`<think>`) once the reply is in the history. From that part on, the next prompt
 // of the conversation differs.
 import type { Model } from '../native/model.js';
+import { remembered } from '../remembered.js';
 import { commonPrefixLength } from '../tokens.js';
 import { unlessRefused } from './chat-template.js';
 import type { ChatMessage } from './messages.js';
@@ -74,14 +75,10 @@ export class MessageEnds {
   }
 
   #unrepeatedOpening(reasoning: boolean): Promise<Int32Array> {
-    let opening = this.#unrepeated.get(reasoning);
-    if (opening === undefined) {
-      const found = unlessRefused(this.#findUnrepeated(reasoning));
-      opening = found.then((tokens) => tokens ?? new Int32Array()); // some chat templates refuse such a conversation
-      opening.catch(() => this.#unrepeated.delete(reasoning));
-      this.#unrepeated.set(reasoning, opening);
-    }
-    return opening;
+    return remembered(this.#unrepeated, reasoning, async () => {
+      const opening = await unlessRefused(this.#findUnrepeated(reasoning));
+      return opening ?? new Int32Array(); // some chat templates refuse such a conversation
+    });
   }
 
   /**

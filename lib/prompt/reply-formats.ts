@@ -3,6 +3,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Model } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
+import { remembered } from '../remembered.js';
 import { bareCallFormat } from './bare-calls.js';
 import { type ChatTemplate, TOOL_PROBE } from './chat-template.js';
 import { type ArgumentForm, argumentForm, toolsForParser, withExactArguments } from './exact-arguments.js';
@@ -51,13 +52,9 @@ export class ReplyFormats {
     const tools = chosen.map(withGrammarSchema);
     const choice = typeof toolChoice === 'object' ? 'required' : toolChoice;
     const key = JSON.stringify([tools, describesTools, choice, parallelToolCalls, jsonSchema ?? null, reasoning]);
-    let format = this.#formats.get(key);
-    if (format === undefined) {
-      format = this.#make(tools, describesTools, { ...options, toolChoice: choice }).then(withLongNumbers);
-      format.catch(() => this.#formats.delete(key));
-      this.#formats.set(key, format);
-    }
-    return format;
+    return remembered(this.#formats, key, () =>
+      this.#make(tools, describesTools, { ...options, toolChoice: choice }).then(withLongNumbers),
+    );
   }
 
   #make(tools: readonly ToolDefinition[], describesTools: boolean, options: CallOptions): Promise<ReplyFormat> {

@@ -1,6 +1,7 @@
 // Finds which tokens of a prompt belong to which message and tool. The search renders the conversation several times,
 // so it is used only on request, never for an ordinary turn.
 import type { Model } from '../native/model.js';
+import { remembered } from '../remembered.js';
 import { unlessRefused } from './chat-template.js';
 import type { LocatedMark } from './content-marks.js';
 import { toolsInHead } from './deferred-tools.js';
@@ -113,15 +114,11 @@ export class SpanFinder {
 
   #turnMarkup({ reasoning, textOnly }: TextOptions): Promise<TurnMarkup> {
     const key = JSON.stringify([reasoning, textOnly]);
-    let markup = this.#markup.get(key);
-    if (markup === undefined) {
+    return remembered(this.#markup, key, () => {
       const { bos } = this.#model.info.vocabulary;
       const text = bos === null ? '' : new TextDecoder().decode(this.#model.tokenToBytes(bos, { special: true }));
-      markup = findTurnMarkup(this.#renderer, { reasoning, textOnly }, text);
-      markup.catch(() => this.#markup.delete(key));
-      this.#markup.set(key, markup);
-    }
-    return markup;
+      return findTurnMarkup(this.#renderer, { reasoning, textOnly }, text);
+    });
   }
 }
 

@@ -1,4 +1,6 @@
 // Finds out by rendering test conversations which orders and forms of messages a chat template shows.
+
+import { remembered } from '../remembered.js';
 import type { ChatTemplate } from './chat-template.js';
 import { type ChatMessage, callsOf, type ToolCall } from './messages.js';
 import type { TemplateSource, ToolDefinition } from './renderer.js';
@@ -65,13 +67,7 @@ export class TemplateLimits {
    * and results may be in another order, because some chat templates write all calls of a conversation differently.
    */
   shows(feature: HistoryFeature): Promise<boolean> {
-    let answer = this.#answers.get(feature);
-    if (answer === undefined) {
-      answer = this.#probe(feature);
-      answer.catch(() => this.#answers.delete(feature));
-      this.#answers.set(feature, answer);
-    }
-    return answer;
+    return remembered(this.#answers, feature, () => this.#probe(feature));
   }
 
   async #probe(feature: HistoryFeature): Promise<boolean> {

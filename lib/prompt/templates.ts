@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { LRUCache } from 'lru-cache';
 import { makeDirectory, replaceText } from '../files.js';
 import type { Model } from '../native/model.js';
+import { remembered } from '../remembered.js';
 import { findBreakpoints } from './breakpoints.js';
 import { toolsInHead } from './deferred-tools.js';
 import type { Renderer, TemplateSource } from './renderer.js';
@@ -63,13 +64,9 @@ export class Templates {
   find({ systemPrompt, tools = [] }: TemplateSource, hinted: readonly number[] = NO_HINTS): Promise<Boundary> {
     const source = { systemPrompt, tools: toolsInHead(tools) };
     const name = `${this.#name(source)}${hinted}`;
-    let boundary = this.#remembered.get(name);
-    if (boundary === undefined) {
-      boundary = hinted.length === 0 ? this.#search(source) : this.#searchHinted(source, hinted);
-      boundary.catch(() => this.#remembered.delete(name));
-      this.#remembered.set(name, boundary);
-    }
-    return boundary;
+    return remembered(this.#remembered, name, () =>
+      hinted.length === 0 ? this.#search(source) : this.#searchHinted(source, hinted),
+    );
   }
 
   /** Call this if a conversation did not begin with its template. The next search probes again. */

@@ -35,6 +35,7 @@ const LAYERS = [
   'logger.ts',
   'abort.ts',
   'tokens.ts',
+  'remembered.ts',
   'errors.ts',
   'usage.ts',
 ];

@@ -3,6 +3,7 @@ import { LRUCache } from 'lru-cache';
 import { toJSONSchema } from 'zod';
 import { HeadstartError } from '../../errors.js';
 import type { JsonObject } from '../../json.js';
+import { remembered } from '../../remembered.js';
 import { fitForGrammar, SHORT_DETAIL } from './grammar-fit.js';
 import { Unsatisfiable } from './grammar-values.js';
 import { shownSchema } from './shown-schema.js';
@@ -122,13 +123,8 @@ async function standardJsonSchema(schema: StandardSchema, what: string): Promise
 function prepareJsonSchema(schema: object, what: string, isArguments: boolean): Promise<PreparedSchema> {
   const text = schemaText(schema, what);
   const name = `${isArguments} ${text}`;
-  let prepared = compiled.get(name);
-  if (prepared === undefined) {
-    prepared = compile(text, what, isArguments);
-    prepared.catch(() => compiled.delete(name)); // do not cache the error, because it names this tool
-    compiled.set(name, prepared);
-  }
-  return prepared;
+  // An error is not remembered. It names this tool, and another tool may have the same schema.
+  return remembered(compiled, name, () => compile(text, what, isArguments));
 }
 
 function schemaText(schema: unknown, what: string): string {
