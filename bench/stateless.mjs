@@ -47,9 +47,7 @@ const LINES = demoPrompt.split('\n').filter((line) => line !== '');
 const TITLE = 'Write a title of at most five words for this conversation: ';
 
 async function measureAll({ model, microModels, directory }, options, onProgress) {
-  const sizes = Object.fromEntries(
-    ['rounds', 'turns', 'tokens', 'system', 'agents', 'head', 'threads'].map((name) => [name, Number(options[name])]),
-  );
+  const sizes = Object.fromEntries(Object.entries(options).map(([name, value]) => [name, Number(value)]));
   const models = microModels === undefined ? [model] : [model, ...(await microPaths(microModels))];
   const results = [];
   for (const [index, path] of models.entries()) {
