@@ -8,6 +8,13 @@ import { eventsOf, startServer, type TestServer } from '../../helpers/server.js'
 
 const body = { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 2 };
 
+const TWO_TENANTS = {
+  apiKeys: [
+    { key: 'one', tenant: 'a' },
+    { key: 'two', tenant: 'b' },
+  ],
+};
+
 /** Sends a request with headers that `fetch` does not allow. */
 function statusWith({ url }: TestServer, headers: Record<string, string>): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
@@ -26,15 +33,7 @@ describe('access to the server', () => {
   });
 
   it('needs a known key, in either header', async () => {
-    const server = await startServer(
-      {},
-      {
-        apiKeys: [
-          { key: 'one', tenant: 'a' },
-          { key: 'two', tenant: 'b' },
-        ],
-      },
-    );
+    const server = await startServer({}, TWO_TENANTS);
     expect((await server.get('/v1/models')).status).toBe(401);
     expect((await server.get('/v1/models', { headers: { authorization: 'Bearer wrong' } })).status).toBe(401);
     expect((await server.get('/v1/models', { headers: { authorization: 'bearer one' } })).status).toBe(200);
@@ -42,15 +41,7 @@ describe('access to the server', () => {
   });
 
   it('keeps the cached tokens of the keys of different tenants apart', async () => {
-    const server = await startServer(
-      {},
-      {
-        apiKeys: [
-          { key: 'one', tenant: 'a' },
-          { key: 'two', tenant: 'b' },
-        ],
-      },
-    );
+    const server = await startServer({}, TWO_TENANTS);
     const cached = async (key: string) => {
       const response = await server.post('/v1/chat/completions', body, { headers: { 'x-api-key': key } });
       return ((await response.json()) as { usage: { prompt_tokens_details: { cached_tokens: number } } }).usage
