@@ -1,7 +1,8 @@
 // OpenAI's chat completions, with OpenAI's own client.
-import OpenAI from 'openai';
+import type OpenAI from 'openai';
 import { describe, expect, it } from 'vitest';
-import { startServer, type TestServer } from '../../helpers/server.js';
+import { openAiClient } from '../../helpers/openai-client.js';
+import { startServer } from '../../helpers/server.js';
 import { readAll } from '../../helpers/streams.js';
 import { iterate } from '../../helpers/turns.js';
 
@@ -11,15 +12,13 @@ const messages = [
 ] as const satisfies OpenAI.ChatCompletionMessageParam[];
 const greedy = { model: 'any', messages: [...messages], max_tokens: 12, temperature: 0 };
 
-const clientOf = ({ url }: TestServer) => new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', maxRetries: 0 });
-
 const argumentsOf = (call: OpenAI.ChatCompletionMessageToolCall | undefined): unknown =>
   call?.type === 'function' ? JSON.parse(call.function.arguments) : call;
 
 describe('POST /v1/chat/completions', () => {
   it('replies like agent.chat, and reports the cached tokens of the next turn', async () => {
     const server = await startServer();
-    const client = clientOf(server);
+    const client = openAiClient(server);
     const first = await client.chat.completions.create(greedy);
     const expected = await server.agent.chat({ messages, maxTokens: 12 }).result;
     expect(first.model).toBe(server.agent.id);
@@ -40,7 +39,7 @@ describe('POST /v1/chat/completions', () => {
   });
 
   it('streams the same text, with the usage in the last chunk', async () => {
-    const client = clientOf(await startServer());
+    const client = openAiClient(await startServer());
     const whole = await client.chat.completions.create(greedy);
     const stream = await client.chat.completions.create({
       ...greedy,
@@ -56,7 +55,7 @@ describe('POST /v1/chat/completions', () => {
   });
 
   it('returns several choices, log-probabilities, and the same reply for the same seed', async () => {
-    const client = clientOf(await startServer());
+    const client = openAiClient(await startServer());
     const request = { ...greedy, temperature: 1, seed: 7, n: 3, logprobs: true, top_logprobs: 2 };
     const [one, two] = [await client.chat.completions.create(request), await client.chat.completions.create(request)];
     const texts = (reply: OpenAI.ChatCompletion) => reply.choices.map(({ message }) => message.content);
@@ -67,7 +66,7 @@ describe('POST /v1/chat/completions', () => {
   });
 
   it('returns calls of tools, at once and as a stream', async () => {
-    const client = clientOf(await startServer());
+    const client = openAiClient(await startServer());
     const parameters = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] };
     const tools = [{ type: 'function', function: { name: 'set_lamp', parameters } } as const];
     const request = { ...greedy, max_tokens: 200, tools, tool_choice: 'required' as const };
@@ -81,7 +80,7 @@ describe('POST /v1/chat/completions', () => {
   });
 
   it('follows a JSON schema', async () => {
-    const client = clientOf(await startServer());
+    const client = openAiClient(await startServer());
     const schema = {
       type: 'object',
       properties: { ok: { type: 'boolean' } },

@@ -1,18 +1,16 @@
 // OpenAI's completions and list of models, with OpenAI's own client, and what the server does not have.
-import OpenAI from 'openai';
 import { describe, expect, it } from 'vitest';
-import { startServer, type TestServer } from '../../helpers/server.js';
+import { openAiClient } from '../../helpers/openai-client.js';
+import { startServer } from '../../helpers/server.js';
 import { readAll } from '../../helpers/streams.js';
 import { iterate } from '../../helpers/turns.js';
-
-const clientOf = ({ url }: TestServer, apiKey = 'none') => new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 });
 
 const greedy = { model: 'any', prompt: 'The chain of my bicycle', max_tokens: 12, temperature: 0 };
 
 describe('POST /v1/completions', () => {
   it('continues a text like agent.complete, at once and as a stream', async () => {
     const server = await startServer();
-    const client = clientOf(server);
+    const client = openAiClient(server);
     const expected = await server.agent.complete(greedy.prompt, { maxTokens: 12 });
     const whole = await client.completions.create({ ...greedy, echo: true });
     expect(whole.model).toBe(server.agent.id);
@@ -35,7 +33,7 @@ describe('POST /v1/completions', () => {
   it('answers several prompts, with several choices and log-probabilities for each', async () => {
     const server = await startServer();
     const prompts = [greedy.prompt, 'My lamp'];
-    const { choices, usage } = await clientOf(server).completions.create({
+    const { choices, usage } = await openAiClient(server).completions.create({
       ...greedy,
       prompt: prompts,
       n: 2,
@@ -58,7 +56,7 @@ describe('POST /v1/completions', () => {
     const server = await startServer();
     const { text } = await server.agent.complete(greedy.prompt, { maxTokens: 12 });
     const stop = text.slice(4, 8);
-    const { choices } = await clientOf(server).completions.create({ ...greedy, stop: [stop] });
+    const { choices } = await openAiClient(server).completions.create({ ...greedy, stop: [stop] });
     expect(choices[0]).toMatchObject({ text: text.slice(0, text.indexOf(stop)), finish_reason: 'stop' });
   });
 
@@ -68,9 +66,9 @@ describe('POST /v1/completions', () => {
     const messages = [{ role: 'user', content: 'one two three four five six '.repeat(20) }] as const;
     const prompt = await server.agent.renderPrompt({ messages, tools: [] });
     const chat = { model: 'any', messages: [...messages], max_tokens: 1 };
-    await clientOf(server, 'a').chat.completions.create(chat);
+    await openAiClient(server, 'a').chat.completions.create(chat);
     const cached = async (key: string) =>
-      (await clientOf(server, key).completions.create({ ...greedy, prompt })).usage?.prompt_tokens_details
+      (await openAiClient(server, key).completions.create({ ...greedy, prompt })).usage?.prompt_tokens_details
         ?.cached_tokens;
     expect(await cached('b')).toBe(0);
     expect(await cached('a')).toBeGreaterThan(100);
@@ -93,7 +91,7 @@ describe('POST /v1/completions', () => {
 describe('GET /v1/models', () => {
   it("lists the model with OpenAI's, Anthropic's and llama-server's fields", async () => {
     const server = await startServer({ id: 'micro/dense' });
-    const client = clientOf(server);
+    const client = openAiClient(server);
     const { data } = await client.models.list();
     expect(data).toHaveLength(1);
     const { info } = server.agent.model;
@@ -111,7 +109,7 @@ describe('GET /v1/models', () => {
 
   it('describes the model under any name, because the server answers for any name', async () => {
     const server = await startServer();
-    expect(await clientOf(server).models.retrieve('gpt-5')).toMatchObject({ id: server.agent.id });
+    expect(await openAiClient(server).models.retrieve('gpt-5')).toMatchObject({ id: server.agent.id });
   });
 });
 

@@ -1,9 +1,10 @@
 // OpenAI's responses, with OpenAI's own client.
 import fc from 'fast-check';
-import OpenAI from 'openai';
+import type OpenAI from 'openai';
 import { describe, expect, it } from 'vitest';
 import { ON, vendoredTemplate } from '../../helpers/lamp.js';
 import { likelyText } from '../../helpers/likely-text.js';
+import { openAiClient } from '../../helpers/openai-client.js';
 import { eventsOf, startServer, type TestServer, withoutRepeats } from '../../helpers/server.js';
 import { readAll } from '../../helpers/streams.js';
 import { iterate } from '../../helpers/turns.js';
@@ -22,9 +23,6 @@ const oneCall = {
   parallel_tool_calls: false,
   max_output_tokens: 100,
 };
-
-const clientOf = ({ url }: TestServer, apiKey = 'none') =>
-  new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0, logLevel: 'off' });
 
 const cachedTokens = ({ usage }: Responses) => usage?.input_tokens_details.cached_tokens ?? 0;
 
@@ -50,7 +48,7 @@ const withoutIds = ({ output }: Responses) =>
 describe('POST /v1/responses', () => {
   it('replies like agent.chat', async () => {
     const server = await startServer();
-    const response = await clientOf(server).responses.create({ ...greedy, metadata: { from: 'test' } });
+    const response = await openAiClient(server).responses.create({ ...greedy, metadata: { from: 'test' } });
     const messages = [
       { role: 'system', content: instructions },
       { role: 'user', content: question },
@@ -73,7 +71,7 @@ describe('POST /v1/responses', () => {
 
   it('streams the items of the whole response, in the order that clients expect', async () => {
     const server = await startServer();
-    const client = clientOf(server);
+    const client = openAiClient(server);
     const whole = await client.responses.create(greedy);
     const stream = client.responses.stream(greedy);
     const events = await readAll(iterate(stream));
@@ -93,7 +91,7 @@ describe('POST /v1/responses', () => {
   });
 
   it('answers the result of a call, and reuses the tokens of the first request', async () => {
-    const client = clientOf(await startServer());
+    const client = openAiClient(await startServer());
     const first = await client.responses.create(oneCall);
     const call = callIn(first);
     expect(call).toMatchObject({ name: 'set_lamp', status: 'completed' });
@@ -111,7 +109,7 @@ describe('POST /v1/responses', () => {
   });
 
   it('continues a stored response, and items of stored responses', async () => {
-    const client = clientOf(await startServer());
+    const client = openAiClient(await startServer());
     const first = await client.responses.create(oneCall);
     const call = callIn(first);
     const next = { ...oneCall, tool_choice: 'auto', max_output_tokens: 8 } as const;
@@ -132,7 +130,7 @@ describe('POST /v1/responses', () => {
   });
 
   it('keeps nothing with `store: false`, and answers unknown ids with 404', async () => {
-    const client = clientOf(await startServer());
+    const client = openAiClient(await startServer());
     const { id } = await client.responses.create({ ...greedy, store: false });
     for (const previous_response_id of [id, 'resp_unknown']) {
       await expect(client.responses.create({ ...greedy, previous_response_id })).rejects.toMatchObject({
@@ -148,7 +146,7 @@ describe('POST /v1/responses', () => {
   it('keeps the responses of tenants apart', async () => {
     const apiKeys = ['a', 'b'].map((tenant) => ({ key: tenant, tenant }));
     const server = await startServer({}, { apiKeys });
-    const [a, b] = [clientOf(server, 'a'), clientOf(server, 'b')];
+    const [a, b] = [openAiClient(server, 'a'), openAiClient(server, 'b')];
     const { id, output } = await a.responses.create(greedy);
     await expect(b.responses.retrieve(id)).rejects.toMatchObject({ status: 404 });
     await expect(b.responses.delete(id)).rejects.toMatchObject({ status: 404 });
@@ -160,7 +158,7 @@ describe('POST /v1/responses', () => {
 
   it('forgets the oldest responses beyond each limit of `storedResponses`', async () => {
     for (const storedResponses of [{ maxEntries: 2 }, { maxBytes: 4000 }, { maxAgeMs: 1 }]) {
-      const client = clientOf(await startServer({}, { storedResponses }));
+      const client = openAiClient(await startServer({}, { storedResponses }));
       const { id } = await client.responses.create({ ...greedy, max_output_tokens: 2 });
       const again = { ...greedy, max_output_tokens: 2, metadata: { padding: 'x'.repeat(1000) } };
       await client.responses.create(again);
@@ -190,13 +188,13 @@ describe('POST /v1/responses', () => {
     for (const field of fields) {
       const items = [question, { type: 'reasoning', id: 'rs_1', summary: [], ...field }, text, call];
       const input = [...items, outputOf(call, 'On')] as Item[];
-      const { input_tokens } = await clientOf(server).responses.inputTokens.count({ input, tools: [lamp] });
+      const { input_tokens } = await openAiClient(server).responses.inputTokens.count({ input, tools: [lamp] });
       expect([field, input_tokens]).toEqual([field, expected]);
     }
   });
 
   it('counts the tokens of a prompt', async () => {
-    const client = clientOf(await startServer());
+    const client = openAiClient(await startServer());
     const { usage } = await client.responses.create({ ...greedy, max_output_tokens: 1 });
     const { input_tokens } = await client.responses.inputTokens.count({ instructions, input: question });
     expect(input_tokens).toBe(usage?.input_tokens);
@@ -204,7 +202,7 @@ describe('POST /v1/responses', () => {
 
   it('ends a stream that fails with `response.failed`', async () => {
     const server = await startServer();
-    const stream = await clientOf(server).responses.create({ ...greedy, max_output_tokens: 900, stream: true });
+    const stream = await openAiClient(server).responses.create({ ...greedy, max_output_tokens: 900, stream: true });
     const events: OpenAI.Responses.ResponseStreamEvent[] = [];
     for await (const event of stream) {
       events.push(event);
@@ -217,7 +215,7 @@ describe('POST /v1/responses', () => {
   });
 
   it('follows a JSON schema', async () => {
-    const client = clientOf(await startServer());
+    const client = openAiClient(await startServer());
     const schema = { type: 'object', properties: { ok: { type: 'boolean' } }, required: ['ok'] };
     const format = { type: 'json_schema', name: 'answer', strict: true, schema } as const;
     const { output_text } = await client.responses.create({ ...greedy, max_output_tokens: 200, text: { format } });
@@ -227,7 +225,7 @@ describe('POST /v1/responses', () => {
   it('returns reasoning in each field that clients send back', async () => {
     const sampling = { ...(await likelyText('<think>Hm.</think>Yes')), penaltyLastTokens: 8 };
     const chatTemplate = vendoredTemplate('Qwen-Qwen3-0.6B');
-    const client = clientOf(await startServer({ chatTemplate, sampling }));
+    const client = openAiClient(await startServer({ chatTemplate, sampling }));
     const request = { model: 'any', input: 'chain', max_output_tokens: 16, include: ['reasoning.encrypted_content'] };
     const first = await client.responses.create(request as OpenAI.Responses.ResponseCreateParamsNonStreaming);
     const [reasoning] = first.output as [OpenAI.Responses.ResponseReasoningItem];
