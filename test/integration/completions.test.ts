@@ -150,3 +150,16 @@ describe('a model without a chat template', () => {
     expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 });
+
+describe('a model that adds BOS', () => {
+  it('refuses a prompt of 200,000 tokens with CONTEXT_FULL', async () => {
+    const source = join(await temporaryDirectory(), 'bos.gguf');
+    const key = 'tokenizer.ggml.add_bos_token\u0007\0\0\0'; // a boolean in GGUF: the key, the type 7, and one byte
+    const file = (await readFile(microModel('dense'))).toString('latin1');
+    await writeFile(source, file.replace(`${key}\0`, `${key}\u0001`), 'latin1');
+    const agent = await startAgent({ source });
+    const { usage } = await agent.complete('Hello', { maxTokens: 1 });
+    expect(usage.inputTokens).toBe((await agent.countTokens('Hello')) + 1);
+    await expect(agent.complete('word '.repeat(200_000))).rejects.toMatchObject({ code: 'CONTEXT_FULL' });
+  });
+});
