@@ -1,5 +1,5 @@
 import type { ChatRequest } from '../../chat/chat.js';
-import type { RequestDetails } from '../handler.js';
+import type { Client } from './access.js';
 
 /** Headers in which clients name their session, the most specific first. */
 const HEADERS = [
@@ -12,7 +12,10 @@ const HEADERS = [
 ];
 
 /** Adds the tenant of the client and the name of its session. A header that names the session overrides the body. */
-export function clientRequest(request: ChatRequest, { headers, client: { tenant } }: RequestDetails): ChatRequest {
+export function clientRequest(
+  request: ChatRequest,
+  { headers, client: { tenant } }: { headers: Headers; client: Client },
+): ChatRequest {
   const affinity = sessionNameOf(headers) ?? request.affinity;
   return { ...request, ...(tenant !== undefined && { tenant }), ...(affinity !== undefined && { affinity }) };
 }
