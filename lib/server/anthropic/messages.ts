@@ -40,8 +40,6 @@ function readNormalized(input: unknown, { headers, normalizes }: RequestDetails)
   return normalizes ? normalize([CLAUDE_CODE], body, headers) : { body, rules: [] };
 }
 
-type End = Pick<FinishPart, 'finishReason' | 'detail' | 'usage' | 'cache'>;
-
 /** Writes one message. */
 class MessageWriter {
   readonly #fields: { id: string; type: 'message'; role: 'assistant'; model: string };
@@ -80,7 +78,7 @@ class MessageWriter {
     return { ...this.#fields, content: [], stop_reason: null, stop_sequence: null, usage };
   }
 
-  stop({ finishReason, detail }: Pick<End, 'finishReason' | 'detail'>): object {
+  stop({ finishReason, detail }: Pick<FinishPart, 'finishReason' | 'detail'>): object {
     const isStopString = detail === 'stop-string';
     const [only, second] = this.#stops;
     return {
@@ -89,7 +87,7 @@ class MessageWriter {
     };
   }
 
-  report(cache: End['cache']): object {
+  report(cache: FinishPart['cache']): object {
     return { cache, ...(this.#rules.length > 0 && { rules: this.#rules }) };
   }
 
