@@ -156,10 +156,18 @@ export class SharedPrefill {
     return this.#setup.cache.index.prompts;
   }
 
+  /**
+   * Whether checkpoints are useful: only if sequences cannot be trimmed (`engine.canTrim` is false). Without a
+   * checkpoint, a prompt that differs after an earlier message would then decode the whole conversation again. In
+   * `reproducible` mode, checkpoints are never kept: the prompt would be cut into other chunks.
+   */
+  get wantsCheckpoints(): boolean {
+    const { canTrim, reproducible, states } = this.#setup.engine;
+    return !canTrim && reproducible === undefined && states.captures.mayFit(0, this.#sequence.hasAttention);
+  }
+
   /** Whether prefills are cut where other prompts branch off. */
   get #isCut(): boolean {
-    const { engine, useCache } = this.#setup;
-    const { canTrim, reproducible, states } = engine;
-    return !canTrim && reproducible === undefined && useCache && states.captures.mayFit(0, this.#sequence.hasAttention);
+    return this.#setup.useCache && this.wantsCheckpoints;
   }
 }

@@ -217,15 +217,9 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
     this.#prefill.keepHints(lengths);
   }
 
-  /**
-   * Whether to call {@link keepCheckpoint}. Checkpoints are useful only if sequences cannot be trimmed
-   * (`engine.canTrim` is false). Without a checkpoint, a prompt that differs after an earlier message would then decode
-   * the whole conversation again. In `reproducible` mode, checkpoints are never kept: the prompt would be cut into other
-   * chunks.
-   */
+  /** Whether to call {@link keepCheckpoint}: see `SharedPrefill.wantsCheckpoints`. */
   get wantsCheckpoints(): boolean {
-    const { canTrim, reproducible, states } = this.#setup.engine;
-    return !canTrim && reproducible === undefined && states.captures.mayFit(0, this.#sequence.hasAttention);
+    return this.#prefill.wantsCheckpoints;
   }
 
   /**

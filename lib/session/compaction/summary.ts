@@ -7,7 +7,7 @@ import { ReplyReader } from '../../generate/reply-reader.js';
 import type { SampledReplies } from '../../generate/sampled-replies.js';
 import { makeSampler } from '../../generate/sampling.js';
 import type { Model } from '../../native/model.js';
-import { beginningOf, type ChatMessage, type ToolCall } from '../../prompt/messages.js';
+import { beginningOf, type ChatMessage, callsOf, type ToolCall } from '../../prompt/messages.js';
 import type { Prompt, Renderer, TemplateSource } from '../../prompt/renderer.js';
 import type { SamplingOptions } from '../../sampling-options.js';
 import type { Cut } from './cut.js';
@@ -144,8 +144,7 @@ async function cutPrompt(job: SummaryJob, messages: readonly ChatMessage[]): Pro
 
 /** The length of the message's longest part that can be shortened, in characters. */
 function longest(message: ChatMessage): number {
-  const calls = message.role === 'assistant' ? (message.toolCalls ?? []) : [];
-  return Math.max(message.content.length, ...calls.map(({ input }) => JSON.stringify(input).length));
+  return Math.max(message.content.length, ...callsOf(message).map(({ input }) => JSON.stringify(input).length));
 }
 
 function shortened(message: ChatMessage, limit: number): ChatMessage {
