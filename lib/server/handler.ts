@@ -73,11 +73,11 @@ export type ReadReplyRequest = (body: unknown, details: RequestDetails) => Reply
  */
 export function createHandler(model: ServedModel, options: HandlerOptions = {}): Handler {
   const parsed = parseOptions(HANDLER_OPTIONS, options, { where: 'the options of `createHandler`' });
-  const { logger, allowedOrigins = [], maxRequests, apiKeys } = parsed;
+  const { allowedOrigins = [], maxRequests, apiKeys } = parsed;
+  const logger = parsed.logger && forgivingLogger(parsed.logger);
   const admission = new Admission(maxRequests);
   const metrics = new Metrics(model, admission);
-  const services = { model, options: parsed, admission, metrics, recent: new RecentRequests() };
-  const log = logger && forgivingLogger(logger);
+  const services = { model, options: { ...parsed, logger }, admission, metrics, recent: new RecentRequests() };
   const access = new AccessControl(parsed);
   const app: App = new Hono();
   if (allowedOrigins.length > 0) {
@@ -112,7 +112,7 @@ export function createHandler(model: ServedModel, options: HandlerOptions = {}):
   app.onError((error, context) => {
     const failure = httpErrorOf(error);
     if (failure.status >= 500 && failure.status !== NOT_IMPLEMENTED) {
-      log?.('error', `${context.req.method} ${context.req.path}: ${error.message}`);
+      logger?.('error', `${context.req.method} ${context.req.path}: ${error.message}`);
     }
     return context.json(
       errorBodyOf(context.req.path)(failure),

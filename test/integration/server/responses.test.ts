@@ -200,8 +200,15 @@ describe('POST /v1/responses', () => {
     expect(input_tokens).toBe(usage?.input_tokens);
   });
 
-  it('ends a stream that fails with `response.failed`', async () => {
-    const server = await startServer();
+  const throws = () => {
+    throw new Error('the disk is full');
+  };
+
+  it.each([
+    ['without a logger', {}],
+    ['with a logger that throws', { logger: throws }],
+  ])('ends a stream that fails with `response.failed`, %s', async (_, options) => {
+    const server = await startServer({}, options);
     const stream = await openAiClient(server).responses.create({ ...greedy, max_output_tokens: 900, stream: true });
     const events: OpenAI.Responses.ResponseStreamEvent[] = [];
     for await (const event of stream) {
