@@ -53,6 +53,7 @@ export type { EngineStatus } from '../../lib/engine/engine.js';
 export type { BatchInvariance } from '../../lib/engine/reproducible/self-test.js';
 export type { CheckpointTotals } from '../../lib/engine/sequence-states.js';
 export type { StateCount, StateKind, StateStoreStatus } from '../../lib/engine/state-store.js';
+export type { PrefillProgress } from '../../lib/generate/prefill-progress.js';
 export type { RepetitionGuardOptions } from '../../lib/generate/repetition-guard.js';
 export type {
   FinishDetail,

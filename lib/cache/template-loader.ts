@@ -91,6 +91,7 @@ export class TemplateLoader {
     if (resident === undefined) {
       return this.#load(request);
     }
+    resident.sequence.onDecoded = sequence.onDecoded;
     try {
       const filled = await this.#load({ ...request, sequence: resident.sequence });
       resident.prefillMs = filled.prefillMs;
@@ -104,6 +105,7 @@ export class TemplateLoader {
       residents.discard(resident);
       throw error;
     } finally {
+      resident.sequence.onDecoded = undefined;
       residents.settle(resident);
     }
   }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { orAborted, throwIfAborted } from '../abort.js';
 import type { Precedence } from '../engine/overtaking.js';
 import type { PartQueue } from '../generate/part-queue.js';
+import type { PrefillProgress } from '../generate/prefill-progress.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
 import { prepareFormat } from '../generate/response-format.js';
 import type { Reply, StreamPart } from '../generate/stream-parts.js';
@@ -54,6 +55,12 @@ const CHAT = {
    * request may then still wait for a sequence. @default none
    */
   onPrompt: callable<(tokens: number) => void>().optional(),
+  /**
+   * Called while the model reads the first prompt: when the longest reusable prefix is loaded, and after each decode of
+   * the prompt. The last call has `processed` equal to `total`. If the function throws, the request fails with this
+   * error. @default none
+   */
+  onPrefill: callable<(progress: PrefillProgress) => void>().optional(),
 };
 
 /** One request with its whole conversation. */
@@ -103,7 +110,17 @@ async function answer(
     const boundary = await (hints?.template() ?? host.templates.find(source));
     const sequence = requestSequence(host, request, boundary, source.tools?.length ? 'main' : 'side');
     const lock = new TurnLock(host.lock, sequence);
-    const services = { ...host, source, sequence, lock, queue, remedy: REMEDY, hints, mayOmitToolRounds: true };
+    const services = {
+      ...host,
+      source,
+      sequence,
+      lock,
+      queue,
+      remedy: REMEDY,
+      hints,
+      mayOmitToolRounds: true,
+      onPrefill: request.onPrefill,
+    };
     return new Turn(services, turn);
   });
 }

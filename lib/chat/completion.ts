@@ -2,6 +2,7 @@ import { cacheReport } from '../cache/cache-report.js';
 import { HeadstartError } from '../errors.js';
 import { Generation } from '../generate/generation.js';
 import type { PartQueue } from '../generate/part-queue.js';
+import type { PrefillProgress } from '../generate/prefill-progress.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
 import { makeSampler, mergeSampling } from '../generate/sampling.js';
 import type { FinishPart } from '../generate/stream-parts.js';
@@ -31,6 +32,12 @@ const COMPLETION = {
    * completion may then still wait for a sequence. @default none
    */
   onPrompt: callable<(tokens: number) => void>().optional(),
+  /**
+   * Called while the model reads the prompt: when the longest reusable prefix is loaded, and after each decode of the
+   * prompt. The last call has `processed` equal to `total`. If the function throws, the completion fails with this
+   * error. @default none
+   */
+  onPrefill: callable<(progress: PrefillProgress) => void>().optional(),
 };
 
 /** Options of a completion. */
@@ -78,7 +85,8 @@ export function streamComplete(
       const setup = { kind: 'request', template: new Int32Array(), useCache: true } as const;
       const sequence = new ConversationSequence({ ...services, ...setup, tenant: options.tenant });
       const lock = new TurnLock(services.lock, sequence);
-      const run = () => generate({ ...services, sequence, lock, queue }, { ...limits, tokens, sampling });
+      const request = { ...limits, tokens, sampling, onPrefill: options.onPrefill };
+      const run = () => generate({ ...services, sequence, lock, queue }, request);
       return { lock, run };
     });
   });
@@ -100,11 +108,12 @@ interface CompletionRun extends ReplyLimits {
   tokens: Int32Array;
   /** The options of the agent, overridden by those of the completion. */
   sampling: SamplingOptions;
+  onPrefill: ((progress: PrefillProgress) => void) | undefined;
 }
 
 async function generate(
   { model, contextSize, sequence, lock, queue }: CompletionServices,
-  { tokens, sampling, generation, signal, usage }: CompletionRun,
+  { tokens, sampling, generation, signal, usage, onPrefill }: CompletionRun,
 ): Promise<StreamEnd<CompletionPart, Completion>> {
   const sampler = await makeSampler(model, sampling, {}, tokens);
   try {
@@ -116,6 +125,7 @@ async function generate(
       preserved: new Set(),
       signal,
       usage,
+      onPrefill,
     });
     let text = '';
     for (let piece = await generating.next(); piece !== undefined; piece = await generating.next()) {
@@ -126,11 +136,12 @@ async function generate(
         await pause;
       }
     }
-    const { finishReason, detail, logProbabilities, loaded } = generating.result;
+    const { finishReason, detail, stopString, logProbabilities, loaded } = generating.result;
     const place = (index: number) => ({ index, text: textAt(model, tokens, index) });
     const finish = {
       finishReason,
       ...(detail !== undefined && { detail }),
+      ...(stopString !== undefined && { stopString }),
       usage: usage.total(),
       cache: { ...cacheReport(loaded, tokens.length, place), ms: loaded.ms },
       ...(generation.logProbabilities !== undefined && { logProbabilities }),

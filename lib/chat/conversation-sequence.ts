@@ -5,7 +5,7 @@ import { SharedPrefill } from '../cache/shared-prefill.js';
 import type { StartReport } from '../cache/start-report.js';
 import type { Decoded } from '../engine/decode-request.js';
 import type { Sequence } from '../engine/sequence.js';
-import { checkpointsOf } from '../engine/sequence-contents.js';
+import { checkpointsOf, type DecodeListener } from '../engine/sequence-contents.js';
 import type { ContentsCopy } from '../engine/sequence-states.js';
 import { HeadstartError } from '../errors.js';
 import type { ReplySequence, TokenChoice } from '../generate/reply-sequence.js';
@@ -112,6 +112,10 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
     }
     sequence.isAbandoned = true;
     this.setBusy(false);
+  }
+
+  setDecodeListener(listener: DecodeListener | undefined): void {
+    this.#sequence.onDecoded = listener;
   }
 
   /** Leases an id and loads the template. */

@@ -1,4 +1,5 @@
 import { type CheckpointPlace, type Generated, Generation } from '../generate/generation.js';
+import type { PrefillProgress } from '../generate/prefill-progress.js';
 import { ReasoningCounter } from '../generate/reasoning-counter.js';
 import { type ReplyDelta, ReplyReader } from '../generate/reply-reader.js';
 import type { ReplySequence } from '../generate/reply-sequence.js';
@@ -38,6 +39,8 @@ export interface StepReplyRequest {
   ids: CallIds;
   signal: AbortSignal;
   usage: UsageCounter;
+  /** Called while the model reads the prompt. */
+  onPrefill: ((progress: PrefillProgress) => void) | undefined;
 }
 
 /** The end of a reply. */
@@ -79,7 +82,7 @@ export class StepReply {
 
   #generate(sampler: Sampler | undefined): Generation {
     const { model, renderer, sequence, contextSize } = this.#services;
-    const { prompt, checkpoint, generation: options, signal, usage } = this.#request;
+    const { prompt, checkpoint, generation: options, signal, usage, onPrefill } = this.#request;
     const { format } = prompt;
     const hasPatterns = format.grammarLazy && format.grammarTriggers.some(({ type }) => type.startsWith('pattern'));
     return new Generation(model, sequence, {
@@ -98,6 +101,7 @@ export class StepReply {
       signal,
       deadline: options.deadline,
       usage,
+      onPrefill,
     });
   }
 
@@ -143,7 +147,9 @@ export class StepReply {
     const isCut = result.finishReason !== 'stop' || reader.stopped || this.#hasTooManyCalls;
     const { toolCalls, ...rest } = await reader.finish(isCut);
     this.#reasoning.update();
-    const generated: Generated = reader.stopped ? { ...result, finishReason: 'stop', detail: 'stop-string' } : result;
+    const { stopString } = reader;
+    const generated: Generated =
+      stopString === undefined ? result : { ...result, finishReason: 'stop', detail: 'stop-string', stopString };
     // No time is left for calls once `timeoutMs` has passed.
     const written = generated.finishReason === 'aborted' ? [] : toolCalls.slice(0, this.#request.maxCalls);
     const calls = this.#inputs.finish(written);

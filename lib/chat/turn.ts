@@ -3,6 +3,7 @@ import { type CacheReport, cacheReport } from '../cache/cache-report.js';
 import { HeadstartError } from '../errors.js';
 import type { CheckpointPlace, LoadedPrompt } from '../generate/generation.js';
 import type { PartQueue } from '../generate/part-queue.js';
+import type { PrefillProgress } from '../generate/prefill-progress.js';
 import type { StreamEnd } from '../generate/reply-stream.js';
 import { type PreparedFormat, prepareFormat } from '../generate/response-format.js';
 import type { ConversationPrompt, SampledReplies } from '../generate/sampled-replies.js';
@@ -65,6 +66,8 @@ export interface TurnServices {
   hints?: TurnHints | undefined;
   /** Whether the next request of the conversation may leave out the calls and results of this turn. @default false */
   mayOmitToolRounds?: boolean | undefined;
+  /** Called while the model reads the first prompt. */
+  onPrefill?: ((progress: PrefillProgress) => void) | undefined;
   /** Called with the first prompt of the turn, before anything is decoded. */
   onPrompt?: (prompt: Int32Array) => void;
 }
@@ -136,10 +139,11 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
       const calls = reply.calls.map(({ call }) => call);
       this.#messages.addReply(reply.message, calls);
       await this.#emit(callParts(reply.calls));
-      const { finishReason, detail } = reply.generated;
+      const { finishReason, detail, stopString } = reply.generated;
       const isWaiting = await this.#answer(calls);
       if (!isWaiting && (calls.length === 0 || finishReason !== 'stop')) {
-        return this.#end(reply, { finishReason, ...(detail !== undefined && { detail }), ...checked });
+        const cause = { ...(detail !== undefined && { detail }), ...(stopString !== undefined && { stopString }) };
+        return this.#end(reply, { finishReason, ...cause, ...checked });
       }
       if (isWaiting || index + 1 >= maxSteps) {
         return this.#end(reply, { finishReason: 'tool-calls', ...(!isWaiting && { detail: 'max-steps' }) });
@@ -213,6 +217,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
       ids: this.#messages.callIds(),
       signal,
       usage,
+      onPrefill: index === 0 ? this.#services.onPrefill : undefined,
     });
   }
 
@@ -335,7 +340,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
 
   #end(
     { message, generated }: FinishedReply,
-    ended: Pick<FinishPart, 'finishReason' | 'detail' | 'object'>,
+    ended: Pick<FinishPart, 'finishReason' | 'detail' | 'stopString' | 'object'>,
   ): StreamEnd<StreamPart, Reply> {
     this.#expectNextPrompt(message);
     const { usage, generation } = this.#request;

@@ -59,6 +59,14 @@ export interface SequenceCheckpoints {
   hints?: readonly StoredState[] | undefined;
 }
 
+/**
+ * Called after each decode of a sequence.
+ *
+ * @param length number of tokens in the sequence
+ * @param decoded number of tokens that the decode added
+ */
+export type DecodeListener = (length: number, decoded: number) => void;
+
 /** What is known about the next prompt of a conversation, whatever the next message will be. */
 export interface NextPrompt {
   /** Settles when the other fields are known, or cannot be found. */

@@ -3,6 +3,7 @@ import type { EngineContext } from './engine-context.js';
 import type { Precedence } from './overtaking.js';
 import { PrefillLog } from './reproducible/prefill-log.js';
 import {
+  type DecodeListener,
   type NextPrompt,
   partialCheckpointAt,
   partialCheckpointLength,
@@ -57,6 +58,8 @@ export class Sequence {
    * or copied from another sequence or a file.
    */
   swapped: SwappedContents | undefined;
+  /** Called after each decode. Must not throw. */
+  onDecoded: DecodeListener | undefined;
   /** Checkpoints of earlier positions, for memory that cannot be trimmed. */
   checkpoints: SequenceCheckpoints = {};
   readonly #context: EngineContext;
@@ -169,6 +172,7 @@ export class Sequence {
     for (let index = from; index < to; index++) {
       this.#tokens[this.#length++] = tokens[index] as number;
     }
+    this.onDecoded?.(end, to - from);
   }
 
   /** Removes all tokens. */

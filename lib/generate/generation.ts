@@ -4,6 +4,7 @@ import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { Sampler } from '../native/sampler.js';
 import { Detokenizer } from './detokenizer.js';
+import { PrefillMeter, type PrefillProgress } from './prefill-progress.js';
 import { RepetitionGuard, type RepetitionGuardOptions } from './repetition-guard.js';
 import type { ReplySequence, TokenChoice } from './reply-sequence.js';
 import { StopStrings } from './stop-strings.js';
@@ -40,6 +41,8 @@ export interface GenerateRequest {
   deadline: AbortSignal | undefined;
   /** Counts the cost. */
   usage?: UsageCounter | undefined;
+  /** Called when the longest prefix is loaded, and after each decode of the prompt. */
+  onPrefill?: ((progress: PrefillProgress) => void) | undefined;
 }
 
 /** The place in a prompt at which a checkpoint is kept. */
@@ -61,6 +64,7 @@ export interface Generated {
   loaded: LoadedPrompt;
   finishReason: FinishReason;
   detail?: FinishDetail;
+  stopString?: string;
   logProbabilities: TokenLogProbabilities[];
 }
 
@@ -161,10 +165,27 @@ export class Generation {
   }
 
   async #firstToken(): Promise<number> {
-    const { prompt, checkpoint, usage } = this.#request;
     this.#hasBegun = true;
+    const { prompt, onPrefill } = this.#request;
+    if (onPrefill === undefined) {
+      return this.#readPrompt(undefined);
+    }
+    const meter = new PrefillMeter(prompt.length, onPrefill);
+    this.#sequence.setDecodeListener(meter.report);
+    try {
+      const token = await this.#readPrompt(meter);
+      meter.throwIfFailed();
+      return token;
+    } finally {
+      this.#sequence.setDecodeListener(undefined);
+    }
+  }
+
+  async #readPrompt(meter: PrefillMeter | undefined): Promise<number> {
+    const { prompt, checkpoint, usage } = this.#request;
     const begin = performance.now();
     const loaded = await this.#sequence.align(prompt, this.#choice.signal);
+    meter?.onLoaded(loaded.cachedTokens);
     usage?.prompt(prompt.length, loaded.cachedTokens);
     const isInside = checkpoint !== undefined && checkpoint.tokens < prompt.length;
     if (isInside) {
@@ -250,7 +271,8 @@ export class Generation {
     if (found === undefined) {
       return undefined;
     }
-    return { finishReason: 'stop', ...(this.#request.stop.includes(found) && { detail: 'stop-string' }) };
+    const isOfRequest = this.#request.stop.includes(found);
+    return { finishReason: 'stop', ...(isOfRequest && { detail: 'stop-string', stopString: found }) };
   }
 
   /**

@@ -1,5 +1,6 @@
 import type { LoadedPrefix } from '../cache/loaded-prefix.js';
 import type { Decoded } from '../engine/decode-request.js';
+import type { DecodeListener } from '../engine/sequence-contents.js';
 import type { Sampler } from '../native/sampler.js';
 
 /** How the next token is chosen. */
@@ -22,6 +23,8 @@ export interface ReplySequence {
    * @returns how many tokens of the prefix were cached, and not computed for this call, and why not more
    */
   align(prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix>;
+  /** Sets the function that is called after each decode of these tokens. It must not throw. */
+  setDecodeListener(listener: DecodeListener | undefined): void;
   /** Decodes the tokens that the sequence does not hold yet, and chooses the next token. */
   decode(tokensFrom: (position: number) => Int32Array, choice: TokenChoice): Promise<Decoded>;
   /**

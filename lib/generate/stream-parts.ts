@@ -50,6 +50,8 @@ export interface FinishPart {
   finishReason: FinishReason;
   /** The exact cause, if `finishReason` has several possible causes. */
   detail?: FinishDetail;
+  /** With the detail `stop-string`: the stop string that ended the reply. */
+  stopString?: string;
   /** The cost of the turn, added up over its steps. */
   usage: Usage;
   /** What the first prompt of the turn reused, and why not more. */
@@ -131,6 +133,8 @@ export interface Reply<T = unknown> {
   finishReason: FinishReason;
   /** The exact cause, if `finishReason` has several possible causes. */
   detail?: FinishDetail;
+  /** With the detail `stop-string`: the stop string that ended the reply. */
+  stopString?: string;
   /** The cost of the turn, added up over its steps. */
   usage: Usage;
   /** What the first prompt of the turn reused, and why not more. */

@@ -34,6 +34,11 @@ export class VisibleReply {
     return this.#stopped;
   }
 
+  /** The stop string that ended the text. */
+  get stopString(): string | undefined {
+    return this.#stopped ? this.#stops.matched : undefined;
+  }
+
   /** All text returned so far. */
   get text(): string {
     return this.#text;
