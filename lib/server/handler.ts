@@ -2,7 +2,7 @@
 import { type Context, Hono } from 'hono';
 import { cors } from 'hono/cors';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
-import { forgivingLogger } from '../logger.js';
+import { forgivingLogger, type Logger } from '../logger.js';
 import { parseOptions } from '../parse-options.js';
 import { anthropicError } from './anthropic/error.js';
 import { countMessageTokens, readMessages } from './anthropic/messages.js';
@@ -111,9 +111,7 @@ export function createHandler(model: ServedModel, options: HandlerOptions = {}):
   });
   app.onError((error, context) => {
     const failure = httpErrorOf(error);
-    if (failure.status >= 500 && failure.status !== NOT_IMPLEMENTED) {
-      logger?.('error', `${context.req.method} ${context.req.path}: ${error.message}`);
-    }
+    logFailure(logger, context, error);
     return context.json(
       errorBodyOf(context.req.path)(failure),
       failure.status as ContentfulStatusCode,
@@ -138,9 +136,9 @@ export function replyEndpoint(services: Services, read: ReadReplyRequest) {
         metrics.onReply(reply);
         recent.add(reply, context.req.path, details.client);
       };
-      const onStreamError = ({ status, message }: HttpError) => {
-        metrics.onStatus(status);
-        if (status >= 500) options.logger?.('error', `${context.req.path}: ${message}`);
+      const onStreamError = (error: unknown) => {
+        metrics.onStatus(httpErrorOf(error).status);
+        logFailure(options.logger, context, error);
       };
       return await answer(context, request, {
         model,
@@ -174,6 +172,14 @@ function detailsOf(
 ): RequestDetails {
   const { headers, signal } = context.req.raw;
   return { model, headers, signal, client: context.get('client'), normalizes };
+}
+
+/** Writes a line for a failure of the server. The client gets a general message instead. */
+function logFailure(logger: Logger | undefined, { req: { method, path } }: Context, error: unknown): void {
+  const { status } = httpErrorOf(error);
+  if (status >= 500 && status !== NOT_IMPLEMENTED) {
+    logger?.('error', `${method} ${path}: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 /** The form of errors on a path. */

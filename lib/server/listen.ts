@@ -1,10 +1,10 @@
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { getRequestListener } from '@hono/node-server';
+import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { HeadstartError } from '../errors.js';
 import { parseOptions } from '../parse-options.js';
 import type { Handler } from './handler.js';
-import { LISTEN_OPTIONS, type ListenOptions } from './server-options.js';
+import { LISTEN_OPTIONS, type ListenOptions, type ResolvedListenOptions } from './server-options.js';
 
 /** A server that accepts connections. */
 export interface ListeningServer {
@@ -22,12 +22,10 @@ export interface ListeningServer {
 }
 
 const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', '::1', 'localhost']);
-/** Maximum time for the headers of a request, in ms. */
-const HEADERS_TIMEOUT_MS = 60_000;
-/** Idle connections are closed after this time, in ms. */
-const IDLE_TIMEOUT_MS = 120_000;
 /** Maximum size of the headers of a request, in bytes. */
 const MAX_HEADER_BYTES = 32 * 1024;
+/** Maximum interval between two checks of the time limits for requests, in ms. */
+const MAX_CHECK_INTERVAL_MS = 30_000;
 
 /**
  * Serves a handler on a port.
@@ -36,7 +34,8 @@ const MAX_HEADER_BYTES = 32 * 1024;
  *   API keys. An address that is in use rejects with the error of node:net, for example `EADDRINUSE`.
  */
 export async function listen(handler: Handler, options: ListenOptions = {}): Promise<ListeningServer> {
-  const { host, port, closeTimeoutMs } = parseOptions(LISTEN_OPTIONS, options, { where: 'the options of `listen`' });
+  const parsed = parseOptions(LISTEN_OPTIONS, options, { where: 'the options of `listen`' });
+  const { host, port, closeTimeoutMs } = parsed;
   if (!LOOPBACK.has(host) && !handler.needsKey) {
     throw new HeadstartError(
       'CONFIG_INVALID',
@@ -44,11 +43,7 @@ export async function listen(handler: Handler, options: ListenOptions = {}): Pro
         '`createHandler`, or listen on 127.0.0.1',
     );
   }
-  const server = createServer(
-    { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_TIMEOUT_MS, keepAliveTimeout: IDLE_TIMEOUT_MS },
-    getRequestListener(handler, { overrideGlobalObjects: false }),
-  );
-  server.requestTimeout = 0; // replies may take long
+  const server = serverOf(handler, parsed);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(port, host, resolve);
@@ -61,6 +56,32 @@ export async function listen(handler: Handler, options: ListenOptions = {}): Pro
     return closing;
   };
   return { url: `http://${name}:${address.port}`, port: address.port, close, [Symbol.asyncDispose]: close };
+}
+
+function serverOf(handler: Handler, limits: ResolvedListenOptions): Server {
+  const { requestTimeoutMs: requestTimeout, idleTimeoutMs: keepAliveTimeout, readTimeoutMs } = limits;
+  const headersTimeout = Math.min(limits.headersTimeoutMs, requestTimeout); // node:http refuses a longer time
+  const connectionsCheckingInterval = Math.min(headersTimeout, MAX_CHECK_INTERVAL_MS);
+  const timeouts = { headersTimeout, requestTimeout, keepAliveTimeout, connectionsCheckingInterval };
+  const serve = async (request: Request, { outgoing }: HttpBindings) => {
+    const response = await handler(request);
+    destroyUnread(outgoing, readTimeoutMs);
+    return response;
+  };
+  return createServer(
+    { maxHeaderSize: MAX_HEADER_BYTES, ...timeouts },
+    getRequestListener((request, env) => serve(request, env as HttpBindings), { overrideGlobalObjects: false }),
+  );
+}
+
+/** Closes the connection of a client that leaves the bytes of a response unread. */
+function destroyUnread(response: ServerResponse, timeoutMs: number): void {
+  response.setTimeout(timeoutMs, () => {
+    // A stream without new events is idle too, but it leaves nothing unread.
+    if (response.writableLength > 0) {
+      response.destroy();
+    }
+  });
 }
 
 async function closeServer(server: Server, timeoutMs: number): Promise<void> {

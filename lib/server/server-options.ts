@@ -87,6 +87,9 @@ export interface HandlerOptions extends OptionsOf<typeof HANDLER> {}
 export const HANDLER_OPTIONS = group(HANDLER);
 export type ResolvedHandlerOptions = ReturnType<typeof HANDLER_OPTIONS.parse>;
 
+/** A time limit in ms. node:http takes 0 as no limit. */
+const timeout = () => integer(1, 2 ** 31 - 1);
+
 const LISTEN = {
   /** The address to listen on. Any address besides loopback needs API keys. @default '127.0.0.1' */
   host: text().default('127.0.0.1'),
@@ -96,9 +99,21 @@ const LISTEN = {
    * Maximum time that `close` waits for running requests, in ms. Then `close` aborts the other requests. @default 30000
    */
   closeTimeoutMs: size().default(30_000),
+  /** Maximum time until the headers of a request have arrived, in ms. @default 60000 */
+  headersTimeoutMs: timeout().default(60_000),
+  /** Maximum time until a whole request has arrived, with its body, in ms. Replies may take longer. @default 300000 */
+  requestTimeoutMs: timeout().default(300_000),
+  /** Maximum time between two requests on one connection, in ms. @default 120000 */
+  idleTimeoutMs: timeout().default(120_000),
+  /**
+   * Maximum time in which a client reads nothing of the bytes that the server has for it, in ms. Then the server closes
+   * the connection and aborts the reply. @default 120000
+   */
+  readTimeoutMs: timeout().default(120_000),
 };
 
 /** Options of {@link listen}. */
 export interface ListenOptions extends OptionsOf<typeof LISTEN> {}
 
 export const LISTEN_OPTIONS = group(LISTEN);
+export type ResolvedListenOptions = ReturnType<typeof LISTEN_OPTIONS.parse>;

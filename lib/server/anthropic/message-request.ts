@@ -20,34 +20,57 @@ const TOOL = z.looseObject({
   cache_control: z.looseObject({}).nullish(),
 });
 
-const BODY = z.object({
-  messages: z.array(z.looseObject({ role: z.string(), content: content.nullish() })).min(1),
-  system: content.nullish(),
-  stream: z.boolean().nullish(),
-  tools: z.array(z.looseObject({ name: z.string().nullish() })).nullish(),
+export const MESSAGE_BODY = z.object({
+  messages: z
+    .array(
+      z.looseObject({
+        role: z.string().describe('`user`, `assistant` or `system`. Any other role counts as the user.'),
+        content: content.nullish().describe('A text, or blocks of content.'),
+      }),
+    )
+    .min(1)
+    .describe('The whole conversation.'),
+  model: z.string().nullish().describe('Any name, because the server has one model.'),
+  system: content.nullish().describe('The system prompt: a text, or blocks of text.'),
+  stream: z.boolean().nullish().describe('Whether to return the reply as a stream of events.'),
+  tools: z
+    .array(z.looseObject({ name: z.string().nullish() }))
+    .nullish()
+    .describe('The tools that the model may call. Calls of web search, web fetch and code execution fail.'),
   tool_choice: z
-    .looseObject({ type: z.string(), name: z.string().nullish(), disable_parallel_tool_use: z.boolean().nullish() })
+    .looseObject({
+      type: z.string().describe('`auto`, `any`, `tool` or `none`.'),
+      name: z.string().nullish().describe('The tool that the model must call.'),
+      disable_parallel_tool_use: z.boolean().nullish().describe('Whether a reply has at most one call.'),
+    })
     .nullish(),
-  max_tokens: z.int().nullish(),
-  stop_sequences: z.array(z.string()).nullish(),
-  temperature: z.number().nullish(),
-  top_p: z.number().nullish(),
-  top_k: z.int().nullish(),
-  thinking: z.looseObject({ type: z.string() }).nullish(),
+  max_tokens: z.int().nullish().describe('Maximum tokens of the reply. A number beyond the context has no effect.'),
+  stop_sequences: z.array(z.string()).nullish().describe('Texts in front of which the reply ends.'),
+  temperature: z.number().nullish().describe('How random the reply is. 0 always takes the most likely token.'),
+  top_p: z.number().nullish().describe('Samples from the most likely tokens that together have this probability.'),
+  top_k: z.int().nullish().describe('Samples from this number of most likely tokens.'),
+  thinking: z
+    .looseObject({ type: z.string() })
+    .nullish()
+    .describe('Turns reasoning on, unless its type is `disabled`. Other fields have no effect.'),
   output_config: z
-    .looseObject({ format: z.looseObject({ type: z.string(), schema: z.looseObject({}).nullish() }).nullish() })
+    .looseObject({
+      format: z
+        .looseObject({ type: z.string(), schema: z.looseObject({}).nullish() })
+        .nullish()
+        .describe('`json_schema` with the JSON Schema of the reply.'),
+    })
     .nullish(),
-  metadata: z.looseObject({ user_id: z.string().nullish() }).nullish(),
 });
 
-export type MessageBody = z.output<typeof BODY>;
+export type MessageBody = z.output<typeof MESSAGE_BODY>;
 /** A block of content. */
 export type Block = z.output<typeof block>;
 type Content = string | readonly Block[] | null | undefined;
 
 /** @throws HttpError 400. */
 export function readMessageBody(body: unknown): MessageBody {
-  return checkedBody(BODY, body);
+  return checkedBody(MESSAGE_BODY, body);
 }
 
 /** The request that a body asks for. */

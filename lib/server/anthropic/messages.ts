@@ -1,5 +1,6 @@
 // Anthropic's messages: https://docs.anthropic.com/en/api/messages
 import { randomUUID } from 'node:crypto';
+import type { ChatRequest } from '../../chat/chat.js';
 import type { ChatModel } from '../../chat/chat-model.js';
 import type { FinishPart, Reply, StreamPart } from '../../generate/stream-parts.js';
 import type { ToolCall } from '../../prompt/messages.js';
@@ -16,7 +17,7 @@ import { type MessageBody, messageRequestOf, readMessageBody } from './message-r
 export const readMessages: ReadReplyRequest = (input, details) => {
   const { body, rules } = readNormalized(input, details);
   const request = clientRequest(messageRequestOf(body), details);
-  const message = new MessageWriter(details.model, body, rules);
+  const message = new MessageWriter(details.model, request, rules);
   return {
     choices: [request],
     events: body.stream ? new MessageEvents(message) : undefined,
@@ -43,17 +44,15 @@ function readNormalized(input: unknown, { headers, normalizes }: RequestDetails)
 /** Writes one message. */
 class MessageWriter {
   readonly #fields: { id: string; type: 'message'; role: 'assistant'; model: string };
-  readonly #stops: readonly string[];
   /** Whether the request names places for cache entries. Its prefilled tokens then count as written to the cache. */
   readonly #isHinted: boolean;
   /** The names of the normalizers' rules that changed the request. */
   readonly #rules: readonly string[];
 
-  constructor({ id: model }: ChatModel, body: MessageBody, rules: readonly string[]) {
+  constructor({ id: model }: ChatModel, { cacheHints = [] }: ChatRequest, rules: readonly string[]) {
     this.#fields = { id: `msg_${randomUUID().replaceAll('-', '')}`, type: 'message', role: 'assistant', model };
-    this.#stops = body.stop_sequences ?? [];
     this.#rules = rules;
-    this.#isHinted = JSON.stringify([body.system, body.tools, body.messages]).includes('"cache_control":{');
+    this.#isHinted = cacheHints.length > 0;
   }
 
   whole(reply: Reply): object {
@@ -78,12 +77,10 @@ class MessageWriter {
     return { ...this.#fields, content: [], stop_reason: null, stop_sequence: null, usage };
   }
 
-  stop({ finishReason, detail }: Pick<FinishPart, 'finishReason' | 'detail'>): object {
-    const isStopString = detail === 'stop-string';
-    const [only, second] = this.#stops;
+  stop({ finishReason, stopString }: Pick<FinishPart, 'finishReason' | 'stopString'>): object {
     return {
-      stop_reason: isStopString ? 'stop_sequence' : STOP_REASONS[finishReason],
-      stop_sequence: isStopString && second === undefined ? (only ?? null) : null,
+      stop_reason: stopString === undefined ? STOP_REASONS[finishReason] : 'stop_sequence',
+      stop_sequence: stopString ?? null,
     };
   }
 

@@ -13,13 +13,16 @@ import { requireAdmin, requireReader } from './admin.js';
 
 const KEY = /^[0-9a-f]{64}$/;
 
-const WARM = z.object({
+export const WARM = z.object({
   templates: z
     .array(
       z.object({
-        systemPrompt: z.string().nullish(),
-        tools: z.array(z.looseObject({ type: z.string() })).nullish(),
-        tenant: z.string().min(1).nullish(),
+        systemPrompt: z.string().nullish().describe("The system prompt, by default the agent's."),
+        tools: z
+          .array(z.looseObject({ type: z.string() }))
+          .nullish()
+          .describe('Tools in the form of chat completions.'),
+        tenant: z.string().min(1).nullish().describe('The tenant of the template, by default the tenant of the key.'),
       }),
     )
     .min(1),

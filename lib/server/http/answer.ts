@@ -1,11 +1,12 @@
 // Answers a request for a reply: at once as JSON, or as a stream of events.
 import type { Context } from 'hono';
-import { type SSEStreamingApi, streamSSE } from 'hono/streaming';
 import type { ChatRequest } from '../../chat/chat.js';
 import type { ChatModel } from '../../chat/chat-model.js';
+import type { PrefillProgress } from '../../generate/prefill-progress.js';
 import type { Reply, StreamPart } from '../../generate/stream-parts.js';
-import { type HttpError, httpErrorOf } from './http-error.js';
+import { httpErrorOf } from './http-error.js';
 import type { FinishedReply, ReplyEvents, ReplyRequest, ServerEvent, StartReply } from './reply-events.js';
+import { TextStream } from './text-stream.js';
 
 export interface AnswerOptions {
   model: ChatModel;
@@ -14,7 +15,7 @@ export interface AnswerOptions {
   /** Called at the end of each reply. */
   onReply(reply: FinishedReply): void;
   /** Called with an error that happened after the stream had begun. */
-  onStreamError(error: HttpError): void;
+  onStreamError(error: unknown): void;
   /** Called when the response is complete or the client has left. */
   onEnd(): void;
 }
@@ -38,14 +39,13 @@ export async function answer(context: Context, request: ReplyRequest, options: A
       }
       return context.json(request.body(replies as Reply[]));
     }
-    const { events } = request;
-    const choices = request.choices.map((choice) => new StreamedChoice(model, choice, signal));
-    const promptTokens = await Promise.all(choices.map((choice) => choice.prompt));
-    context.header('cache-control', 'no-store');
-    return streamSSE(context, async (stream) => {
-      stream.onAbort(() => leaving.abort());
-      await new EventWriter(stream, events, options).write(choices, promptTokens[0] ?? 0).finally(onEnd);
-    });
+    const writer = new EventWriter(request.events, options, leaving);
+    const choices = request.choices.map(
+      (choice, index) => new StreamedChoice(model, choice, { signal, index, writer }),
+    );
+    const [promptTokens = 0] = await Promise.all(choices.map((choice) => choice.prompt));
+    void writer.write(choices, promptTokens).finally(onEnd);
+    return context.body(writer.body, 200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
   } catch (error) {
     leaving.abort(); // ends the other choices
     onEnd();
@@ -62,79 +62,110 @@ class StreamedChoice {
   /** Resolves with the number of prompt tokens as soon as the prompt is known to fit. Rejects if the request fails. */
   readonly prompt: Promise<number>;
   readonly #parts: AsyncIterator<StreamPart>;
-  readonly #first: Promise<IteratorResult<StreamPart>>;
+  #first: Promise<IteratorResult<StreamPart>> | undefined;
 
-  constructor(model: ChatModel, choice: ChatRequest | StartReply, signal: AbortSignal) {
+  constructor(
+    model: ChatModel,
+    choice: ChatRequest | StartReply,
+    { signal, index, writer }: { signal: AbortSignal; index: number; writer: EventWriter },
+  ) {
     let onPrompt: (tokens: number) => void = () => undefined;
     const prompted = new Promise<number>((resolve) => {
       onPrompt = resolve;
     });
-    this.#parts = start(model, choice, { signal, onPrompt })[Symbol.asyncIterator]();
-    this.#first = this.#parts.next();
-    this.prompt = Promise.race([prompted, this.#first.then(() => 0)]);
+    const onPrefill = writer.onPrefill(index);
+    const options = { signal, onPrompt, ...(onPrefill && { onPrefill }) };
+    this.#parts = start(model, choice, options)[Symbol.asyncIterator]();
+    const first = this.#parts.next();
+    this.#first = first;
+    this.prompt = Promise.race([prompted, first.then(() => 0)]);
     this.prompt.catch(() => undefined); // another choice may fail first
   }
 
-  async *parts(): AsyncIterable<StreamPart> {
-    for (let next = await this.#first; !next.done; next = await this.#parts.next()) {
-      yield next.value;
-    }
+  next(): Promise<IteratorResult<StreamPart>> {
+    const first = this.#first;
+    this.#first = undefined;
+    return first ?? this.#parts.next();
   }
 }
 
 /** Writes the events of a response, one after another. */
 class EventWriter {
-  readonly #stream: SSEStreamingApi;
+  readonly #stream: TextStream;
   readonly #events: ReplyEvents;
   readonly #options: AnswerOptions;
-  /** Resolves when the earlier events were written. */
-  #written: Promise<unknown> = Promise.resolve();
+  readonly #leaving: AbortController;
+  /** Resolves when the first events were written. */
+  readonly #begun: Promise<void>;
+  #onBegun!: () => void;
   #isIdle = true;
 
-  constructor(stream: SSEStreamingApi, events: ReplyEvents, options: AnswerOptions) {
-    this.#stream = stream;
+  /** @param leaving aborts the replies */
+  constructor(events: ReplyEvents, options: AnswerOptions, leaving: AbortController) {
     this.#events = events;
     this.#options = options;
+    this.#leaving = leaving;
+    this.#stream = new TextStream(() => leaving.abort());
+    this.#begun = new Promise((resolve) => {
+      this.#onBegun = resolve;
+    });
   }
 
+  get body(): ReadableStream<Uint8Array> {
+    return this.#stream.body;
+  }
+
+  /** The listener for the progress of a prompt; undefined if the client does not want it. */
+  onPrefill(index: number): ((progress: PrefillProgress) => void) | undefined {
+    const { progress: eventsOf } = this.#events;
+    return eventsOf && ((progress) => void this.#begun.then(() => this.#send(eventsOf(progress, index))));
+  }
+
+  /** Never rejects. */
   async write(choices: readonly StreamedChoice[], promptTokens: number): Promise<void> {
-    await this.#send(this.#events.begin(promptTokens));
     const timer = setInterval(() => this.#keepAlive(), this.#options.keepAliveMs);
     try {
+      this.#send(this.#events.begin(promptTokens));
+      this.#onBegun();
       await Promise.all(choices.map((choice, index) => this.#writeParts(choice, index)));
-      await this.#send(this.#events.end());
+      this.#send(this.#events.end());
     } catch (error) {
-      const failure = httpErrorOf(error);
-      this.#options.onStreamError(failure);
-      await this.#send(this.#events.fail(failure));
+      this.#leaving.abort(); // ends the other choices
+      this.#options.onStreamError(error);
+      this.#send(this.#events.fail(httpErrorOf(error)));
     } finally {
       clearInterval(timer);
+      this.#stream.close();
     }
   }
 
   async #writeParts(choice: StreamedChoice, index: number): Promise<void> {
-    for await (const part of choice.parts()) {
+    for (let next = await choice.next(); !next.done; next = await choice.next()) {
+      const { value: part } = next;
       if (part.type === 'finish') {
         this.#options.onReply(part);
       }
-      await this.#send(this.#events.part(part, index));
+      const drained = this.#send(this.#events.part(part, index));
+      if (drained !== undefined) {
+        await drained; // an unconditional `await` would delay each token
+      }
     }
   }
 
+  /** If the client does not read, further events would only take memory. */
   #keepAlive(): void {
-    if (this.#isIdle) {
-      void this.#send(this.#events.keepAlive());
+    if (this.#isIdle && this.#stream.isDrained) {
+      this.#send(this.#events.keepAlive());
     }
     this.#isIdle = true;
   }
 
-  #send(events: readonly ServerEvent[]): Promise<unknown> {
-    if (events.length > 0) {
-      this.#isIdle = false;
-      const text = events.map(textOf).join('');
-      this.#written = this.#written.then(() => this.#stream.write(text));
+  #send(events: readonly ServerEvent[]): Promise<void> | undefined {
+    if (events.length === 0) {
+      return undefined;
     }
-    return this.#written;
+    this.#isIdle = false;
+    return this.#stream.write(events.map(textOf).join(''));
   }
 }
 

@@ -1,6 +1,7 @@
 // The interface of a dialect, which reads requests, and writes replies and streams.
 import type { ChatRequest } from '../../chat/chat.js';
 import type { Completion, CompletionPart } from '../../chat/completion.js';
+import type { PrefillProgress } from '../../generate/prefill-progress.js';
 import type { ReplyStream } from '../../generate/reply-stream.js';
 import type { FinishPart, Reply, StreamPart } from '../../generate/stream-parts.js';
 import type { HttpError } from './http-error.js';
@@ -19,6 +20,8 @@ export interface ReplyEvents {
   begin(promptTokens: number): readonly ServerEvent[];
   /** @param choice the index of the reply, if the client asked for several replies */
   part(part: StreamPart, choice: number): readonly ServerEvent[];
+  /** The events while a prompt is read. Undefined if the client does not want such events. */
+  readonly progress?: ((progress: PrefillProgress, choice: number) => readonly ServerEvent[]) | undefined;
   /** Events without content. Clients cut connections on which nothing arrives. */
   keepAlive(): readonly ServerEvent[];
   /** The events after the last part of all choices. */
@@ -35,6 +38,8 @@ export type StartReply = (options: {
   signal: AbortSignal;
   /** Called with the number of tokens of the prompt, as soon as the prompt is known to fit into the context. */
   onPrompt?: (tokens: number) => void;
+  /** Called while the model reads the prompt. */
+  onPrefill?: (progress: PrefillProgress) => void;
 }) => ReplyStream<CompletionPart, Completion>;
 
 /** A request for a reply, read from the body of a dialect. */

@@ -1,3 +1,4 @@
+import type { PrefillProgress } from '../../generate/prefill-progress.js';
 import type { FinishedReply } from '../http/reply-events.js';
 
 /** The `timings` of a reply, as llama-server writes them: numbers of tokens, ms, and tokens per second. */
@@ -16,6 +17,11 @@ export function timingsOf({ usage, cache }: Pick<FinishedReply, 'usage' | 'cache
     predicted_per_token_ms: msPerToken,
     predicted_per_second: tokensPerSecond,
   };
+}
+
+/** llama-server's numbers of a prompt that is being read. */
+export function promptProgress({ total, cached, processed, ms }: PrefillProgress): object {
+  return { prompt_progress: { total, cache: cached, processed, time_ms: Math.round(ms) } };
 }
 
 function ratio(part: number, whole: number): number {

@@ -5,21 +5,22 @@ import { checkedBody } from '../http/checked-body.js';
 import { chatRequestOf, readChatBody } from '../openai/chat-request.js';
 import { withParts } from '../served-model.js';
 
-const TOKENIZE = z.object({
-  content: z.string(),
-  add_special: z.boolean().nullish(),
-  parse_special: z.boolean().nullish(),
-  with_pieces: z.boolean().nullish(),
+export const TOKENIZE = z.object({
+  content: z.string().describe('The text.'),
+  add_special: z.boolean().nullish().describe('Whether to add the token that begins texts, false by default.'),
+  parse_special: z
+    .boolean()
+    .nullish()
+    .describe('Whether text such as `<|im_start|>` becomes a control token, true by default.'),
+  with_pieces: z.boolean().nullish().describe('Whether to return the text of each token, false by default.'),
 });
 
-const DETOKENIZE = z.object({
-  tokens: z.array(
-    z
-      .int()
-      .min(0)
-      .max(2 ** 31 - 1),
-  ),
-});
+const TOKEN = z
+  .int()
+  .min(0)
+  .max(2 ** 31 - 1);
+
+export const DETOKENIZE = z.object({ tokens: z.array(TOKEN) });
 
 /** @throws HttpError 400, 501. */
 export async function tokenize(body: unknown, { model: served, signal }: RequestDetails): Promise<object> {

@@ -14,8 +14,8 @@ import type { ReadReplyRequest } from '../handler.js';
 import { clientRequest } from '../http/client-request.js';
 import type { HttpError } from '../http/http-error.js';
 import { type FinishedReply, jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
-import { timingsOf } from '../llama-server/timings.js';
-import { chatRequestOf, readChatBody } from './chat-request.js';
+import { promptProgress, timingsOf } from '../llama-server/timings.js';
+import { type ChatCompletionBody, chatRequestOf, readChatBody } from './chat-request.js';
 import { openAiError } from './error.js';
 import { withSeedOf } from './sampling.js';
 
@@ -26,7 +26,7 @@ export const readChatCompletion: ReadReplyRequest = (input, details) => {
   const envelope = new Envelope(details.model);
   return {
     choices,
-    events: body.stream ? new ChatCompletionEvents(envelope, body.stream_options?.include_usage ?? false) : undefined,
+    events: body.stream ? new ChatCompletionEvents(envelope, body, choices.length) : undefined,
     body: (replies) => envelope.completion(replies),
   };
 };
@@ -115,25 +115,37 @@ function logProbabilitiesOf(tokens: readonly TokenLogProbabilities[]): object {
   return { content: tokens.map(({ likely, ...token }) => ({ ...entry(token), top_logprobs: likely.map(entry) })) };
 }
 
+/** A delta without content. */
+const EMPTY = { role: 'assistant', content: '' };
+
 /** Writes the chunks of a streamed chat completion. */
 class ChatCompletionEvents implements ReplyEvents {
+  readonly progress: ReplyEvents['progress'];
   readonly #envelope: Envelope;
   readonly #includesUsage: boolean;
+  readonly #choices: number;
   /** For each choice: the indices of its calls by their ids. */
   readonly #calls = new Map<number, Map<string, number>>();
+  /** The last parts of the choices. */
   readonly #finished: FinishPart[] = [];
 
-  constructor(envelope: Envelope, includesUsage: boolean) {
+  constructor(
+    envelope: Envelope,
+    { stream_options: options, return_progress: progress }: ChatCompletionBody,
+    n: number,
+  ) {
     this.#envelope = envelope;
-    this.#includesUsage = includesUsage;
+    this.#includesUsage = options?.include_usage ?? false;
+    this.#choices = n;
+    this.progress = progress ? (each, choice) => [this.#delta(choice, EMPTY, promptProgress(each))] : undefined;
   }
 
   begin(): ServerEvent[] {
-    return this.keepAlive();
+    return Array.from({ length: this.#choices }, (_, choice) => this.#delta(choice, EMPTY));
   }
 
   keepAlive(): ServerEvent[] {
-    return [this.#delta(0, { role: 'assistant', content: '' })];
+    return [this.#delta(0, EMPTY)];
   }
 
   part(part: StreamPart, choice: number): ServerEvent[] {
@@ -176,14 +188,14 @@ class ChatCompletionEvents implements ReplyEvents {
   }
 
   #finish(choice: number, part: FinishPart): ServerEvent {
-    this.#finished.push(part);
+    this.#finished[choice] = part;
     const { finishReason, logProbabilities } = part;
     const logprobs = logProbabilities === undefined ? null : logProbabilitiesOf(logProbabilities);
     const last = { index: choice, delta: {}, logprobs, finish_reason: finishReasonOf(finishReason) };
     return this.#envelope.chunk({ choices: [last], timings: timingsOf(part) });
   }
 
-  #delta(index: number, delta: object): ServerEvent {
-    return this.#envelope.chunk({ choices: [{ index, delta, logprobs: null, finish_reason: null }] });
+  #delta(index: number, delta: object, more?: object): ServerEvent {
+    return this.#envelope.chunk({ choices: [{ index, delta, logprobs: null, finish_reason: null }], ...more });
   }
 }

@@ -5,6 +5,7 @@ import type { RequestMessage } from '../../chat/message-input.js';
 import type { Tool, ToolChoice } from '../../tools/tool.js';
 import { checkedBody } from '../http/checked-body.js';
 import { dialectRequest } from '../http/dialect-request.js';
+import { CHOICES, STOP, STREAM_FIELDS } from './common-fields.js';
 import { formatSchema } from './response-format.js';
 import { SAMPLING_FIELDS, samplingOf } from './sampling.js';
 
@@ -20,32 +21,43 @@ const FUNCTION_TOOL = z.object({
   }),
 });
 
-const BODY = z.object({
-  messages: z.array(z.looseObject({ role: z.string() })).min(1),
-  model: z.string().nullish(),
-  stream: z.boolean().nullish(),
-  stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
-  tools: z.array(z.looseObject({ type: z.string() })).nullish(),
-  tool_choice: z.union([z.string(), jsonObject]).nullish(),
-  parallel_tool_calls: z.boolean().nullish(),
-  response_format: z.looseObject({ type: z.string() }).nullish(),
-  stop: z.union([z.string(), z.array(z.string())]).nullish(),
-  max_tokens: integer,
-  max_completion_tokens: integer,
-  n: z.int().min(1).max(16).nullish(),
+export const CHAT_BODY = z.object({
+  messages: z
+    .array(z.looseObject({ role: z.string().describe('`system`, `developer`, `user`, `assistant` or `tool`.') }))
+    .min(1)
+    .describe('The whole conversation. An earlier reply may have its `reasoning_content`.'),
+  model: z.string().nullish().describe('Any name, because the server has one model.'),
+  ...STREAM_FIELDS,
+  tools: z
+    .array(z.looseObject({ type: z.string() }))
+    .nullish()
+    .describe('The functions that the model may call. Tools of other types are left out.'),
+  tool_choice: z
+    .union([z.string(), jsonObject])
+    .nullish()
+    .describe('`auto`, `none`, `required`, or the function that the model must call.'),
+  parallel_tool_calls: z.boolean().nullish().describe('Whether a reply may have several calls.'),
+  response_format: z
+    .looseObject({ type: z.string() })
+    .nullish()
+    .describe('`text`, `json_object`, or `json_schema` with the JSON Schema of the reply.'),
+  stop: STOP,
+  max_tokens: integer.describe('Maximum tokens of the reply. A number beyond the context has no effect.'),
+  max_completion_tokens: integer.describe('The new name of `max_tokens`.'),
+  n: CHOICES.describe('Number of replies.'),
   ...SAMPLING_FIELDS,
-  logprobs: z.boolean().nullish(),
-  top_logprobs: z.int().min(0).max(20).nullish(),
-  reasoning_effort: z.string().nullish(),
-  chat_template_kwargs: jsonObject.nullish(),
-  prompt_cache_key: z.string().nullish(),
+  logprobs: z.boolean().nullish().describe('Whether to return the log-probabilities of the tokens.'),
+  top_logprobs: z.int().min(0).max(20).nullish().describe('Number of most likely tokens for each token.'),
+  reasoning_effort: z.string().nullish().describe('`none` turns reasoning off. Other values have no effect.'),
+  chat_template_kwargs: jsonObject.nullish().describe('`enable_thinking: false` turns reasoning off.'),
+  prompt_cache_key: z.string().nullish().describe("The client's name for the conversation."),
 });
 
-export type ChatCompletionBody = z.output<typeof BODY>;
+export type ChatCompletionBody = z.output<typeof CHAT_BODY>;
 
 /** @throws HttpError 400. */
 export function readChatBody(body: unknown): ChatCompletionBody {
-  return checkedBody(BODY, body);
+  return checkedBody(CHAT_BODY, body);
 }
 
 /** The request that a body asks for. */

@@ -8,35 +8,46 @@ import type { ReadReplyRequest } from '../handler.js';
 import { checkedBody } from '../http/checked-body.js';
 import { HttpError } from '../http/http-error.js';
 import { jsonEvent, type ReplyEvents, type ServerEvent, type StartReply } from '../http/reply-events.js';
-import { timingsOf } from '../llama-server/timings.js';
+import { promptProgress, timingsOf } from '../llama-server/timings.js';
 import { withParts } from '../served-model.js';
 import { endingOf, finishReasonOf } from './chat-completions.js';
+import { CHOICES, STOP, STREAM_FIELDS } from './common-fields.js';
 import { openAiError } from './error.js';
 import { SAMPLING_FIELDS, samplingOf, withSeedOf } from './sampling.js';
 
 /** Maximum number of replies in one response. */
 const MAX_CHOICES = 64;
 
-const BODY = z.object({
-  prompt: z.union([z.string(), z.array(z.string()).min(1)], 'expected a string or an array of strings'),
-  stream: z.boolean().nullish(),
-  stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
-  max_tokens: z.int().nullish(),
-  stop: z.union([z.string(), z.array(z.string())]).nullish(),
-  n: z.int().min(1).max(16).nullish(),
-  echo: z.boolean().nullish(),
-  logprobs: z.int().min(0).max(20).nullish(),
-  parse_special: z.boolean().nullish(),
+export const COMPLETION_BODY = z.object({
+  prompt: z
+    .union([z.string(), z.array(z.string()).min(1)], 'expected a string or an array of strings')
+    .describe('The text to continue, or several texts.'),
+  model: z.string().nullish().describe('Any name, because the server has one model.'),
+  ...STREAM_FIELDS,
+  max_tokens: z.int().nullish().describe('Maximum tokens of a reply, 16 by default.'),
+  stop: STOP,
+  n: CHOICES.describe('Number of replies to each prompt.'),
+  echo: z.boolean().nullish().describe('Whether to repeat the prompt in front of the reply.'),
+  logprobs: z
+    .int()
+    .min(0)
+    .max(20)
+    .nullish()
+    .describe('Returns log-probabilities, with this number of most likely tokens for each token.'),
+  parse_special: z
+    .boolean()
+    .nullish()
+    .describe('Whether text such as `<|im_start|>` in the prompt becomes a control token, true by default.'),
   ...SAMPLING_FIELDS,
 });
 
-type Body = z.output<typeof BODY>;
+type Body = z.output<typeof COMPLETION_BODY>;
 
 /** Maximum number of tokens of a reply if the body has no limit, as in OpenAI's API. */
 const DEFAULT_MAX_TOKENS = 16;
 
 export const readCompletion: ReadReplyRequest = (input, { model, client: { tenant } }) => {
-  const body = checkedBody(BODY, input);
+  const body = checkedBody(COMPLETION_BODY, input);
   const served = withParts(model, 'streamComplete');
   const prompts = typeof body.prompt === 'string' ? [body.prompt] : body.prompt;
   const options = { ...optionsOf(body), ...(tenant !== undefined && { tenant }) };
@@ -56,7 +67,7 @@ export const readCompletion: ReadReplyRequest = (input, { model, client: { tenan
   const writer = new Writer(model.id, body.echo ? texts : texts.map(() => ''), count);
   return {
     choices: texts.map((prompt, index) => start(prompt, index % count)),
-    events: body.stream ? new CompletionEvents(writer, body.stream_options?.include_usage ?? false) : undefined,
+    events: body.stream ? new CompletionEvents(writer, body) : undefined,
     body: (replies) => writer.completion(replies),
   };
 };
@@ -138,14 +149,16 @@ function logProbabilitiesOf(tokens: readonly TokenLogProbabilities[], begin: num
 
 /** Writes the chunks of a streamed completion. */
 class CompletionEvents implements ReplyEvents {
+  readonly progress: ReplyEvents['progress'];
   readonly #writer: Writer;
   readonly #includesUsage: boolean;
   /** The last parts of the choices. */
   readonly #finished: Ending[] = [];
 
-  constructor(writer: Writer, includesUsage: boolean) {
+  constructor(writer: Writer, { stream_options: options, return_progress: progress }: Body) {
     this.#writer = writer;
-    this.#includesUsage = includesUsage;
+    this.#includesUsage = options?.include_usage ?? false;
+    this.progress = progress ? (each, choice) => [this.#text(choice, '', promptProgress(each))] : undefined;
   }
 
   begin(): ServerEvent[] {
@@ -177,7 +190,7 @@ class CompletionEvents implements ReplyEvents {
     return [jsonEvent(openAiError(error))];
   }
 
-  #text(index: number, text: string): ServerEvent {
-    return this.#writer.chunk({ choices: [this.#writer.choice(index, text)] });
+  #text(index: number, text: string, more?: object): ServerEvent {
+    return this.#writer.chunk({ choices: [this.#writer.choice(index, text)], ...more });
   }
 }

@@ -5,14 +5,11 @@ export function openAiError({ status, code, message }: HttpError): object {
   return { error: { message, type: typeOf(status), param: null, code } };
 }
 
+/** OpenAI's API has no types of its own for unknown objects and wrong keys: the code tells what is wrong. */
 function typeOf(status: number): string {
   switch (status) {
-    case 401:
-      return 'authentication_error';
     case 403:
       return 'permission_error';
-    case 404:
-      return 'not_found_error';
     case 429:
       return 'rate_limit_error';
     default:

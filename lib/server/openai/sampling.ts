@@ -7,16 +7,19 @@ const number = z.number().nullish();
 const integer = z.int().nullish();
 
 export const SAMPLING_FIELDS = {
-  seed: integer,
-  temperature: number,
-  top_p: number,
-  top_k: integer,
-  min_p: number,
-  typical_p: number,
-  repeat_penalty: number,
-  frequency_penalty: number,
-  presence_penalty: number,
-  logit_bias: z.record(z.string(), z.number()).nullish(),
+  seed: integer.describe('Makes the reply repeatable. Each choice gets a seed of its own.'),
+  temperature: number.describe('How random the reply is. 0 always takes the most likely token.'),
+  top_p: number.describe('Samples from the most likely tokens that together have this probability.'),
+  top_k: integer.describe('Samples from this number of most likely tokens.'),
+  min_p: number.describe('Samples only from tokens with at least this part of the highest probability.'),
+  typical_p: number.describe('Locally typical sampling.'),
+  repeat_penalty: number.describe('Divides the logits of tokens that were used before.'),
+  frequency_penalty: number.describe('Lowers the logit of a token with each use.'),
+  presence_penalty: number.describe('Lowers the logits of tokens that were used before.'),
+  logit_bias: z
+    .record(z.string(), z.number())
+    .nullish()
+    .describe('Adds a number to the logit of each token id. -100 forbids the token.'),
 };
 
 type SamplingFields = z.output<z.ZodObject<typeof SAMPLING_FIELDS>>;

@@ -12,31 +12,60 @@ import { ResponseTools } from './response-tools.js';
 const jsonObject = z.looseObject({});
 const number = z.number().nullish();
 
-const BODY = z.object({
-  input: z.union([z.string(), z.array(jsonObject)]).nullish(),
-  instructions: z.string().nullish(),
-  previous_response_id: z.string().nullish(),
-  conversation: z.union([z.string(), jsonObject]).nullish(),
-  store: z.boolean().nullish(),
-  stream: z.boolean().nullish(),
-  include: z.array(z.string()).nullish(),
-  tools: z.array(jsonObject).nullish(),
-  tool_choice: z.union([z.string(), jsonObject]).nullish(),
-  parallel_tool_calls: z.boolean().nullish(),
-  text: z.looseObject({ format: z.looseObject({ type: z.string() }).nullish() }).nullish(),
-  reasoning: z.looseObject({ effort: z.string().nullish() }).nullish(),
-  max_output_tokens: z.int().nullish(),
-  temperature: number,
-  top_p: number,
-  metadata: jsonObject.nullish(),
-  prompt_cache_key: z.string().nullish(),
+export const RESPONSE_BODY = z.object({
+  input: z
+    .union([z.string(), z.array(jsonObject)])
+    .nullish()
+    .describe('A message of the user, or the items of the conversation.'),
+  instructions: z.string().nullish().describe('The system prompt.'),
+  model: z.string().nullish().describe('Any name, because the server has one model.'),
+  previous_response_id: z.string().nullish().describe('The stored response that the input continues.'),
+  conversation: z
+    .union([z.string(), jsonObject])
+    .nullish()
+    .describe('Refused, because the server keeps no conversations.'),
+  store: z.boolean().nullish().describe('Whether to store the response, true by default.'),
+  stream: z.boolean().nullish().describe('Whether to return the response as a stream of events.'),
+  return_progress: z
+    .boolean()
+    .nullish()
+    .describe('Whether the stream has `prompt_progress` while the prompt is read, as in llama-server.'),
+  include: z
+    .array(z.string())
+    .nullish()
+    .describe('`reasoning.encrypted_content` adds this field to reasoning. Other values have no effect.'),
+  tools: z
+    .array(jsonObject)
+    .nullish()
+    .describe('Tools of the types `function`, `custom` and `namespace`. Tools of other types are left out.'),
+  tool_choice: z
+    .union([z.string(), jsonObject])
+    .nullish()
+    .describe('`auto`, `none`, `required`, or the tool that the model must call.'),
+  parallel_tool_calls: z.boolean().nullish().describe('Whether a reply may have several calls.'),
+  text: z
+    .looseObject({
+      format: z
+        .looseObject({ type: z.string() })
+        .nullish()
+        .describe('`text`, `json_object`, or `json_schema` with the JSON Schema of the reply.'),
+    })
+    .nullish(),
+  reasoning: z
+    .looseObject({ effort: z.string().nullish().describe('`none` turns reasoning off. Other values have no effect.') })
+    .nullish(),
+  max_output_tokens: z.int().nullish().describe('Maximum tokens of the reply, with reasoning.'),
+  temperature: number.describe('How random the reply is. 0 always takes the most likely token.'),
+  top_p: number.describe('Samples from the most likely tokens that together have this probability.'),
+  metadata: jsonObject.nullish().describe('Returned in the response.'),
+  prompt_cache_key: z.string().nullish().describe("The client's name for the conversation."),
 });
 
-export type ResponseBody = z.output<typeof BODY>;
+export type ResponseBody = z.output<typeof RESPONSE_BODY>;
 
 /** @throws HttpError 400. */
 export function readResponseBody(input: unknown): ResponseBody {
-  const body = checkedBody(BODY, input);
+  const body = checkedBody(RESPONSE_BODY, input);
   if (body.conversation) {
     const remedy = 'leave out `conversation`, and pass `previous_response_id` or the whole conversation as `input`';
     throw new HttpError(400, 'unsupported_parameter', `This server keeps no conversations: ${remedy}`);

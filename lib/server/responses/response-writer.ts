@@ -4,6 +4,7 @@ import type { FinishPart, Reply, StreamPart } from '../../generate/stream-parts.
 import type { Usage } from '../../usage.js';
 import type { HttpError } from '../http/http-error.js';
 import { jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
+import { promptProgress } from '../llama-server/timings.js';
 import type { Item } from './items.js';
 import { OutputItems } from './output-items.js';
 import type { ResponseBody } from './response-request.js';
@@ -22,6 +23,7 @@ export interface ResponseContents {
 
 /** Writes one response. A response that is written at once consists of the items that its stream would have. */
 export class ResponseWriter implements ReplyEvents {
+  readonly progress: ReplyEvents['progress'];
   readonly #contents: ResponseContents;
   /** The part of the ids of the response and its items that is unique. */
   readonly #id = randomUUID().replaceAll('-', '');
@@ -33,6 +35,9 @@ export class ResponseWriter implements ReplyEvents {
   constructor(contents: ResponseContents) {
     this.#contents = contents;
     const encodesReasoning = contents.body.include?.includes('reasoning.encrypted_content') ?? false;
+    const inProgress = (more?: object) =>
+      this.#responseEvent('response.in_progress', this.#unfinished('in_progress'), more);
+    this.progress = contents.body.return_progress ? (each) => [inProgress(promptProgress(each))] : undefined;
     const event = (type: string, fields: object) => this.#event(type, fields);
     this.#output = new OutputItems(this.#id, contents.tools, event, encodesReasoning);
   }
@@ -121,8 +126,8 @@ export class ResponseWriter implements ReplyEvents {
     };
   }
 
-  #responseEvent(type: string, response: object): ServerEvent {
-    return this.#event(type, { response });
+  #responseEvent(type: string, response: object, more?: object): ServerEvent {
+    return this.#event(type, { response, ...more });
   }
 
   #event(type: string, fields: object): ServerEvent {

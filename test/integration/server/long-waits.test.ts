@@ -1,6 +1,7 @@
 // While a request waits or the model reads its prompt, clients get events. Otherwise they cut the connection.
+import { setTimeout } from 'node:timers/promises';
 import { type ChatModel, tool } from 'llama-headstart';
-import { createHandler, listen } from 'llama-headstart/server';
+import { createHandler, type HandlerOptions, type ListenOptions, listen } from 'llama-headstart/server';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { startAgent } from '../../helpers/agents.js';
 
@@ -29,9 +30,13 @@ class EventText {
   }
 }
 
-/** A model whose replies wait for `ready` in the middle, and how to serve it. */
-async function startWaiting(ready: Promise<string>) {
+/** Starts a server whose replies wait for `finish` in the middle. */
+async function startWaiting(options: HandlerOptions = {}, limits: ListenOptions = {}) {
   const agent = await startAgent();
+  let finish: (result: string) => void = () => undefined;
+  const ready = new Promise<string>((resolve) => {
+    finish = resolve;
+  });
   const wait = tool({
     name: 'wait',
     parameters: { type: 'object', additionalProperties: false },
@@ -42,9 +47,12 @@ async function startWaiting(ready: Promise<string>) {
     countTokens: (request, options) => agent.countTokens(request, options),
     chat: (request) => agent.chat({ ...request, tools: [wait], toolChoice: 'required', maxSteps: 1 }),
   };
-  const server = await listen(createHandler(model, { keepAliveMs: 10 }), { port: 0 });
+  const server = await listen(createHandler(model, options), { port: 0, ...limits });
   onTestFinished(() => server.close());
-  return server;
+  const headers = { 'content-type': 'application/json' };
+  const post = (path: string, sent: object) =>
+    fetch(server.url + path, { method: 'POST', headers, body: JSON.stringify(sent) });
+  return { post, finish };
 }
 
 describe('a reply that takes long', () => {
@@ -53,17 +61,22 @@ describe('a reply that takes long', () => {
     ['/v1/responses', 'event: response.in_progress', /^event: response.created/, 'event: response.completed'],
     ['/v1/messages', 'event: ping', /^event: message_start/, 'event: message_stop'],
   ])('gets events that change nothing from %s, and then its end', async (path, keepAlive, beginning, end) => {
-    let finish: (result: string) => void = () => undefined;
-    const server = await startWaiting(
-      new Promise((resolve) => {
-        finish = resolve;
-      }),
-    );
-    const headers = { 'content-type': 'application/json' };
-    const response = await fetch(server.url + path, { method: 'POST', headers, body: JSON.stringify(body) });
-    const reader = new EventText(response);
+    const { post, finish } = await startWaiting({ keepAliveMs: 10 });
+    const reader = new EventText(await post(path, body));
     expect(await reader.readUntil(keepAlive, 9)).toMatch(beginning);
     finish('done');
     expect(await reader.readUntil(end)).toContain(end);
   });
+
+  it.each([true, false])(
+    'may wait longer than `readTimeoutMs`, because nothing is unread (stream: %s)',
+    async (stream) => {
+      const { post, finish } = await startWaiting({ keepAliveMs: 60_000 }, { readTimeoutMs: 1 });
+      const response = post('/v1/chat/completions', { ...body, stream });
+      if (stream) await response;
+      await setTimeout(50);
+      finish('done');
+      expect((await (await response).text()).length).toBeGreaterThan(0);
+    },
+  );
 });
