@@ -11,7 +11,11 @@ import { ensureDependencies } from './setup.mjs';
 /** @param {string} script @param {...string} args */
 const node = (script, ...args) => run(process.execPath, [script, ...args]);
 
-const REPOSITORY_TESTS = ['test/repo/layering.test.ts', 'test/repo/options-reference.test.ts'];
+const REPOSITORY_TESTS = [
+  'test/repo/layering.test.ts',
+  'test/repo/options-reference.test.ts',
+  'test/repo/cli-reference.test.ts',
+];
 
 /** The checks start in this order. The slowest check comes first. */
 const CHECKS = [
@@ -25,7 +29,7 @@ const CHECKS = [
   },
   { title: 'types (tsc)', check: () => node('node_modules/typescript/bin/tsc', '--noEmit') },
   {
-    title: 'layers, and the reference page of the options (vitest; `npm run docs` writes the page)',
+    title: 'layers, and the generated pages (vitest; `npm run docs` writes the pages)',
     check: () => node('node_modules/vitest/vitest.mjs', 'run', ...REPOSITORY_TESTS),
   },
   {

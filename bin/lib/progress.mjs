@@ -4,7 +4,7 @@ const BAR_WIDTH = 24;
 const ANNOUNCE_AFTER_MS = 1000;
 const REDRAW_EVERY_MS = 100;
 
-const live = process.stderr.isTTY === true && process.env.TERM !== 'dumb' && !process.env.CI;
+const isLive = process.stderr.isTTY === true && process.env.TERM !== 'dumb' && !process.env.CI;
 
 /**
  * A step of a script. On a terminal the step updates its line in place and shows a progress bar and the remaining time.
@@ -13,6 +13,8 @@ const live = process.stderr.isTTY === true && process.env.TERM !== 'dumb' && !pr
 export class Step {
   #name;
   #quiet;
+  #stream;
+  #live;
   #started = performance.now();
   #announce;
   #announced = false;
@@ -21,11 +23,16 @@ export class Step {
 
   /**
    * @param {string} name
-   * @param {{ quiet?: boolean }} [options] quiet: print nothing if the step takes less than a second
+   * @param {object} [options]
+   * @param {boolean} [options.quiet] print nothing if the step takes less than a second
+   * @param {NodeJS.WritableStream & { columns?: number }} [options.stream] default: stderr
+   * @param {boolean} [options.live] whether the stream is a terminal on which a line can be replaced
    */
-  constructor(name, { quiet = false } = {}) {
+  constructor(name, { quiet = false, stream = process.stderr, live = isLive } = {}) {
     this.#name = name;
     this.#quiet = quiet;
+    this.#stream = stream;
+    this.#live = live;
     this.#announce = setTimeout(() => this.#show(''), ANNOUNCE_AFTER_MS);
     this.#announce.unref();
   }
@@ -39,7 +46,7 @@ export class Step {
     const now = performance.now();
     const left = done > 0.02 && done < 1 ? `  ${duration(((now - this.#started) * (1 - done)) / done)} left` : '';
     const percent = `${Math.floor(done * 100)} %`;
-    if (live) {
+    if (this.#live) {
       if (now - this.#drawnAt < REDRAW_EVERY_MS && done < 1) return;
       const full = Math.round(done * BAR_WIDTH);
       this.#rewrite(`… ${this.#name} ${'█'.repeat(full)}${'░'.repeat(BAR_WIDTH - full)} ${percent}  ${detail}${left}`);
@@ -77,7 +84,7 @@ export class Step {
   /** @param {string} detail */
   #show(detail) {
     const line = `… ${this.#name}${detail ? `: ${detail}` : ''}`;
-    if (live) this.#rewrite(line);
+    if (this.#live) this.#rewrite(line);
     else if (detail || !this.#announced) this.#print(line);
   }
 
@@ -86,15 +93,15 @@ export class Step {
     this.#stop();
     this.#announced = true;
     this.#drawnAt = performance.now();
-    const width = process.stderr.columns || 80;
-    process.stderr.write(`\r\x1b[2K${line.slice(0, width - 1)}`);
+    const width = this.#stream.columns || 80;
+    this.#stream.write(`\r\x1b[2K${line.slice(0, width - 1)}`);
   }
 
   /** @param {string} line */
   #print(line) {
     this.#stop();
     this.#announced = true;
-    process.stderr.write(live ? `\r\x1b[2K${line}\n` : `${line}\n`);
+    this.#stream.write(this.#live ? `\r\x1b[2K${line}\n` : `${line}\n`);
   }
 }
 

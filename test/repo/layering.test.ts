@@ -12,6 +12,7 @@ import { importsOf } from '../helpers/imports.js';
 const LAYERS = [
   'internal.ts',
   'index.ts',
+  'cli/',
   'server/',
   'agent/',
   'session/',

@@ -127,7 +127,7 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
     'refuses the invalid options %j and creates no file',
     async (options) => {
       const { code, stderr } = await run(['build', ...options], ENOUGH);
-      expect(code).toBe(1);
+      expect(code).toBe(2);
       expect(stderr).toMatch(/Expected|Unknown option/);
       expect(existsSync(join(home, '.cache'))).toBe(false);
     },
@@ -159,7 +159,7 @@ describe.skipIf(process.platform === 'win32')('an unusable cache directory', () 
   it('is reported if the user has no home directory', async () => {
     const nowhere = { HOME: '', XDG_CACHE_HOME: '' };
     const { code, stderr } = await run(['build'], ENOUGH, nowhere);
-    expect(code).toBe(1);
+    expect(code).toBe(2);
     expect(stderr).toMatch(/Expected a home directory for caches, but there is none. Set (XDG_CACHE_HOME|HOME)/);
     const { stdout } = await run(['doctor'], ENOUGH, nowhere);
     expect(stdout).toMatch(/^Cache: none, NOT USABLE: Expected a home directory/m);

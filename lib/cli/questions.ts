@@ -1,0 +1,38 @@
+import { confirm, isCancel } from '@clack/prompts';
+import { abortedError } from '../abort.js';
+import { HeadstartError } from '../errors.js';
+import type { Call } from './command.js';
+
+type Asker = Pick<Call, 'io' | 'output' | 'signal' | 'interrupts'>;
+
+/**
+ * Asks whether to do something that cannot be undone. If nobody can answer, the option `--yes` is needed.
+ *
+ * @param isGiven the value of `--yes`
+ * @throws HeadstartError `ABORTED` if the user does not want it, `INVALID_ARGUMENT` if nobody can answer.
+ */
+export async function requireConsent(call: Asker, isGiven: boolean, question: string): Promise<void> {
+  if (isGiven) {
+    return;
+  }
+  if (!call.output.isInteractive) {
+    throw new HeadstartError('INVALID_ARGUMENT', `${question} Nobody can answer here: pass --yes to do it.`);
+  }
+  if (!(await ask(call, question))) {
+    throw new HeadstartError('ABORTED', 'Nothing was changed.');
+  }
+}
+
+/**
+ * Asks a question with the answers yes and no.
+ *
+ * @throws HeadstartError `ABORTED` if the user presses Ctrl-C.
+ */
+export async function ask({ io, signal, interrupts }: Asker, question: string): Promise<boolean> {
+  const answer = await confirm({ message: question, initialValue: false, input: io.stdin, output: io.stderr, signal });
+  if (isCancel(answer)) {
+    interrupts.interrupt();
+    throw abortedError(signal);
+  }
+  return answer;
+}
