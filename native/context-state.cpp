@@ -254,8 +254,7 @@ void createContext(ContextState & state) {
     state.vocabularySize = llama_vocab_n_tokens(state.model->vocab);
     state.maxOutputs = std::min(state.params.n_outputs_max, state.batchSize);
 
-    ggml_threadpool_params pool =
-        ggml_threadpool_params_default(std::max(state.params.n_threads, state.params.n_threads_batch));
+    ggml_threadpool_params pool = ggml_threadpool_params_default(state.maxThreads());
     pool.poll = 0;  // idle threads sleep instead of polling
     state.freePool = cpuFunction<decltype(&ggml_threadpool_free)>("ggml_threadpool_free");
     state.pool = cpuFunction<decltype(&ggml_threadpool_new)>("ggml_threadpool_new")(&pool);
@@ -303,3 +302,5 @@ void ContextState::requireOpen() const {
         throw Failure("CLOSED", "Expected an open context, but it was closed");
     }
 }
+
+int32_t ContextState::maxThreads() const { return std::max(params.n_threads, params.n_threads_batch); }

@@ -28,6 +28,8 @@ struct ContextState : std::enable_shared_from_this<ContextState> {
     // Frees the context. Runs on `thread`.
     void release();
     void requireOpen() const;
+    // The number of threads in the threadpool, including the context's own thread.
+    int32_t maxThreads() const;
 
     std::shared_ptr<ModelState> model;  // null after release()
     std::shared_ptr<Thread> thread;

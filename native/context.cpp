@@ -214,6 +214,25 @@ Napi::Value Context::logits(const Napi::CallbackInfo & info) {
     });
 }
 
+Napi::Value Context::setThreads(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        auto state = open();
+        const int32_t most = state->maxThreads();
+        const auto threads = (int32_t) guard::integer(info[0], "nThreads", 1, most);
+        const auto batchThreads = (int32_t) guard::integerOr(info[1], "nThreadsBatch", threads, 1, most);
+        return runOn<bool>(
+            env, *state->thread,
+            [state, threads, batchThreads] {
+                state->requireOpen();
+                llama_set_n_threads(state->ctx, threads, batchThreads);
+                return true;
+            },
+            toUndefined
+        );
+    });
+}
+
 Napi::Value Context::removeSequence(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
@@ -358,7 +377,7 @@ void Context::define(Napi::Env env, Napi::Object exports) {
          InstanceMethod<&Context::info>("info"), InstanceMethod<&Context::counters>("counters"),
          InstanceMethod<&Context::decode>("decode"), InstanceMethod<&Context::logits>("logits"),
          InstanceMethod<&Context::logProbabilities>("logProbabilities"), InstanceMethod<&Context::setLoras>("setLoras"),
-         InstanceMethod<&Context::removeSequence>("removeSequence"),
+         InstanceMethod<&Context::setThreads>("setThreads"), InstanceMethod<&Context::removeSequence>("removeSequence"),
          InstanceMethod<&Context::copySequence>("copySequence"), InstanceMethod<&Context::keepSequence>("keepSequence"),
          InstanceMethod<&Context::positionRange>("positionRange"), InstanceMethod<&Context::clear>("clear"),
          InstanceMethod<&Context::stateBytes>("stateBytes"),

@@ -23,6 +23,7 @@ class Context : public Napi::ObjectWrap<Context> {
     Napi::Value logits(const Napi::CallbackInfo & info);
     Napi::Value logProbabilities(const Napi::CallbackInfo & info);
     Napi::Value setLoras(const Napi::CallbackInfo & info);
+    Napi::Value setThreads(const Napi::CallbackInfo & info);
     Napi::Value removeSequence(const Napi::CallbackInfo & info);
     Napi::Value copySequence(const Napi::CallbackInfo & info);
     Napi::Value keepSequence(const Napi::CallbackInfo & info);

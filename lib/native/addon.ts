@@ -82,6 +82,7 @@ export interface RawContext {
   logits(row: number): Promise<Float32Array>;
   logProbabilities(row: number, count: number): Promise<{ tokens: Int32Array; values: Float32Array }>;
   setLoras(loras: readonly { adapter: RawLora; scale?: number }[]): Promise<void>;
+  setThreads(nThreads: number, nThreadsBatch?: number): Promise<void>;
   removeSequence(sequence: number, from?: number, to?: number): Promise<boolean>;
   copySequence(source: number, target: number): Promise<void>;
   keepSequence(sequence: number): Promise<void>;

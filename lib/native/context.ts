@@ -86,9 +86,9 @@ export interface ContextInfo {
   maxSequences: number;
   /** The maximum number of rows with output in one decode. */
   maxOutputs: number;
-  /** Threads for batches of one token. */
+  /** Threads for batches of one token, until {@link Context.setThreads} changes them. */
   nThreads: number;
-  /** Threads for larger batches. */
+  /** Threads for larger batches, until {@link Context.setThreads} changes them. */
   nThreadsBatch: number;
   /** Whether sequences share cells (`unified`) or have separate parts of the KV cache (`split`). */
   kvLayout: KvLayout;
@@ -266,6 +266,17 @@ export class Context {
     return this.#raw.setLoras(
       Array.isArray(loras) ? loras.map((lora) => ({ ...lora, adapter: lora?.adapter?.raw })) : loras,
     );
+  }
+
+  /**
+   * Changes the number of threads that compute, from the next decode on. The other threads of the context sleep.
+   *
+   * @param nThreads for batches of one token: from 1 to the larger of `info.nThreads` and `info.nThreadsBatch`
+   * @param nThreadsBatch for larger batches, in the same range; default: nThreads
+   * @throws HeadstartError `INVALID_ARGUMENT` (a number outside of this range).
+   */
+  async setThreads(nThreads: number, nThreadsBatch?: number): Promise<void> {
+    return this.#raw.setThreads(nThreads, nThreadsBatch);
   }
 
   /**

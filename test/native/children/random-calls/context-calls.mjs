@@ -12,6 +12,7 @@ export function contextCalls(args) {
     logits: [3, method('logits', () => [row()])],
     logProbabilities: [3, method('logProbabilities', () => [row(), chance.below(20)])],
     setLoras: [2, method('setLoras', () => [[appliedLora(args)].slice(chance.below(2))])],
+    setThreads: [2, method('setThreads', () => [chance.below(4), chance.below(4)].slice(chance.below(2)))],
     removeSequence: [8, method('removeSequence', () => [args.sequence(), ...range()])],
     copySequence: [4, method('copySequence', () => [args.sequence(), args.sequence()])],
     keepSequence: [1, method('keepSequence', () => [args.sequence()])],
