@@ -10,12 +10,12 @@ export { resolveAgentOptions, resolveContextSizes } from './agent/agent-config.j
 export { AGENT_OPTIONS } from './agent/agent-options.js';
 export { CACHE_OPTIONS, defaultMemoryBytes } from './cache/cache-options.js';
 export { CONVERSATION_OPTIONS, defaultConversationBytes } from './cache/conversation-options.js';
-export { FORGET_OPTIONS } from './cache/conversation-store.js';
 export { CacheDirectory } from './cache/disk/cache-directory.js';
 export { DirectoryIndex } from './cache/disk/directory-index.js';
 export { DiskStore } from './cache/disk/disk-store.js';
 export { BUDGET_OPTIONS, type DatedEntry, entriesOverBudget } from './cache/disk/eviction.js';
 export { VERIFY_OPTIONS } from './cache/disk/operations.js';
+export { FORGET_OPTIONS } from './cache/forget-options.js';
 export { HintPins } from './cache/hint-pins.js';
 export { type KeyComponents, type KeyInputs, keyComponents, templateKey } from './cache/key.js';
 export { PrefillEstimate } from './cache/prefill-estimate.js';

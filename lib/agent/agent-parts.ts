@@ -108,6 +108,7 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const debugLogger = config.debug ? logger : undefined;
   const messageEnds = new MessageEnds(model, renderer);
   const sampledReplies = new SampledReplies(model, renderer, cache.conversations);
+  cache.onForgotten = (isForgotten) => sampledReplies.forget(isForgotten);
   if (cache.conversations !== undefined) {
     cache.conversations.replies = sampledReplies;
   }

@@ -1,6 +1,5 @@
 import { throwIfAborted } from '../abort.js';
-import { FORGET_OPTIONS, type ForgetOptions, type ForgetReport } from '../cache/conversation-store.js';
-import { isOf } from '../cache/prefix-cache.js';
+import { FORGET_OPTIONS, type ForgetOptions, type ForgetReport } from '../cache/forget-options.js';
 import type { TemplateCacheStats } from '../cache/statistics.js';
 import { TemplateCache, type TemplateOptions } from '../cache/template-cache.js';
 import { type ChatRequest, chat, countPromptTokens, renderPromptText } from '../chat/chat.js';
@@ -332,7 +331,6 @@ export class AgentServer implements ChatModel {
     if (options.tenant === undefined && options.affinity === undefined) {
       throw new HeadstartError('INVALID_ARGUMENT', 'Expected `tenant`, `affinity` or both, got neither');
     }
-    this.#parts.sampledReplies.forget((owner) => isOf(owner, options));
     return this.#parts.cache.forget(options);
   }
 

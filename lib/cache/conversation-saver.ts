@@ -167,12 +167,12 @@ export class ConversationSaver implements EngineSaver {
   /** @returns undefined if the sequence is not worth a file */
   #plan(sequence: Sequence): Plan | undefined {
     const { engine, store, prefillEstimate, keyring: keyringOf } = this.#parts;
-    const { kind, isAbandoned, isForgotten, busy, inProgress, group, templateLength, tenant, affinity } = sequence;
-    const { nextPrompt } = sequence;
+    const { kind, isAbandoned, busy, inProgress, group, templateLength, nextPrompt } = sequence;
+    const { tenant, affinity, epoch } = sequence;
     const isUnfinished = busy || inProgress || (kind === 'request' && !isAbandoned);
     const keyring = keyringOf(tenant);
     // Tokens of another group were computed with other adapters.
-    if (isUnfinished || isForgotten || keyring.group !== group || sequence.length <= templateLength) {
+    if (isUnfinished || keyring.group !== group || sequence.length <= templateLength) {
       return undefined;
     }
     const { length, stored } = this.#continuable(sequence);
@@ -180,7 +180,7 @@ export class ConversationSaver implements EngineSaver {
     const tokens = sequence.tokens.slice(0, length);
     const promptTokens = Math.min(length, nextPrompt?.messageEnd ?? nextPrompt?.promptLength ?? length);
     const prefillMs = (length - templateLength) * msPerToken;
-    const owner = { tenant, affinity };
+    const owner = { tenant, affinity, epoch };
     const isOneOff = kind === 'request';
     const conversation = { keyring, tokens, promptTokens, prefillMs, isOneOff, ...owner, replies: [] };
     const isWanted =

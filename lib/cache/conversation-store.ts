@@ -1,21 +1,26 @@
 // Conversations on disk: one file for the newest state of each conversation. See docs/design/template-cache.md,
 // "Conversations on disk".
-import { createHash, randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
+import { throwIfAborted } from '../abort.js';
+import type { DatedContents, ForgetCalls, IsForgotten } from '../engine/forget-calls.js';
 import type { ContentsCopy } from '../engine/sequence-states.js';
+import { HeadstartError } from '../errors.js';
 import type { Logger } from '../logger.js';
 import { SequenceState } from '../native/state.js';
-import { group, type OptionsOf, text } from '../option-types.js';
 import { defaultConversationBytes, type ResolvedConversationOptions } from './conversation-options.js';
 import type { CacheDirectory } from './disk/cache-directory.js';
 import { DirectoryIndex } from './disk/directory-index.js';
 import { DirectoryWatcher } from './disk/directory-watcher.js';
 import { DiskStore } from './disk/disk-store.js';
-import { CONVERSATION_NAMES, type ConversationMark, type EntryMetadata, type IndexedEntry } from './disk/entry.js';
+import { CONVERSATION_NAMES, type ConversationMark, type IndexedEntry, isConversationMark } from './disk/entry.js';
 import type { DirectoryBudget } from './disk/eviction.js';
-import { ENTRY_FORMAT, type Keyring } from './key.js';
+import { ForgetNotices } from './disk/forget-notices.js';
+import { digestsOf, hasNames } from './disk/owner-digests.js';
+import { type ForgetOptions, isOf } from './forget-options.js';
+import type { Keyring } from './key.js';
 import { RunningMean } from './prefill-estimate.js';
 import { prefixHashes } from './prefix-hash.js';
+import { StoredReplies, savedReplies } from './stored-replies.js';
 
 /** Conversations on disk. */
 export interface ConversationsStatus {
@@ -27,30 +32,8 @@ export interface ConversationsStatus {
   maxBytes: number;
 }
 
-const FORGET = {
-  /** The tenant of the conversations. @default any */
-  tenant: text().optional(),
-  /** The `affinity` of their requests. @default any */
-  affinity: text().optional(),
-};
-
-/** Names the conversations to forget. At least one field must be present, and a conversation must match all of them. */
-export interface ForgetOptions extends OptionsOf<typeof FORGET> {}
-
-export const FORGET_OPTIONS = group(FORGET);
-
-/** What was forgotten. */
-export interface ForgetReport {
-  /** Number of idle sequences of the KV cache that were emptied. */
-  sequences: number;
-  /** Number of states in memory that were dropped. */
-  states: number;
-  /** Number of files that were deleted. */
-  files: number;
-}
-
 /** A conversation to save. */
-export interface UnsavedConversation extends ForgetOptions {
+export interface UnsavedConversation extends DatedContents {
   keyring: Keyring;
   tokens: Int32Array;
   /** See {@link ConversationMark.promptTokens}. */
@@ -77,10 +60,6 @@ interface Save {
 }
 
 const HOUR_MS = 3_600_000;
-/** Maximum size of the replies in a footer, in bytes. The footer may have 1 MiB. */
-const MAX_REPLY_BYTES = 512 * 1024;
-/** The maximum number of files whose replies are read at once. The newest files are read. */
-const MAX_REPLY_FILES = 256;
 /** The assumed duration of a write and a read before the first measurement, ms per byte. */
 const ASSUMED_WRITE_MS = 5e-6;
 const ASSUMED_READ_MS = 1e-6;
@@ -91,6 +70,9 @@ const MIN_GROWTH = 0.25;
 export interface ConversationStoreParts {
   directory: CacheDirectory;
   options: ResolvedConversationOptions;
+  forgets: ForgetCalls;
+  /** Called when another process that uses the directory has forgotten conversations. */
+  onForgotten: (isForgotten: IsForgotten) => void;
   logger: Logger | undefined;
 }
 
@@ -99,10 +81,9 @@ export class ConversationStore {
   readonly options: ResolvedConversationOptions;
   /** Undefined if replies are not kept. */
   replies: ReplyRecords | undefined;
-  /** Names of the files whose replies are known. */
-  readonly #withKnownReplies = new Set<string>();
-  /** The reads in progress, by key group. */
-  readonly #readingReplies = new Map<string, Promise<readonly unknown[]>>();
+  readonly #storedReplies: StoredReplies;
+  readonly #forgets: ForgetCalls;
+  readonly #notices: ForgetNotices;
   readonly #logger: Logger | undefined;
   readonly #watcher: DirectoryWatcher;
   readonly #saves = new Set<Save>();
@@ -113,12 +94,19 @@ export class ConversationStore {
   #maxBytes = 0;
   #sweeping: NodeJS.Timeout | undefined;
 
-  constructor({ directory, options, logger }: ConversationStoreParts) {
+  constructor({ directory, options, forgets, onForgotten, logger }: ConversationStoreParts) {
     this.options = options;
+    this.#forgets = forgets;
     const index = new DirectoryIndex(directory, CONVERSATION_NAMES);
     this.disk = new DiskStore(directory, index, (_, reason) =>
       logger?.('warn', `conversation cache: entry set aside, ${reason}`),
     );
+    this.#storedReplies = new StoredReplies(this.disk, forgets);
+    this.#notices = new ForgetNotices(directory, (isForgotten) => {
+      onForgotten(isForgotten);
+      this.#storedReplies.reset();
+    });
+    index.onListed = (names) => this.#notices.read(names);
     this.#watcher = new DirectoryWatcher(directory, index);
     this.#logger = logger;
   }
@@ -212,20 +200,15 @@ export class ConversationStore {
   ): Promise<void> {
     const { keyring, tokens, prefillMs } = conversation;
     const key = keyring.keyOf(tokens);
-    const createdAt = new Date().toISOString();
-    const records = newestWithin(MAX_REPLY_BYTES, conversation.replies);
-    const replies = { records, digest: jsonDigest(records) };
-    const metadata = { format: ENTRY_FORMAT, key, components: keyring.components, createdAt, prefillMs, replies };
+    const { components } = keyring;
+    const metadata = { key, components, prefillMs, conversation: mark, replies: savedReplies(conversation.replies) };
     const begin = performance.now();
     this.#written.push({ at: begin, bytes: state.byteLength });
-    const bytes = await this.disk.write(state, { ...metadata, conversation: mark }, signal);
+    const beforeRename = () => this.#requireUnforgotten(conversation, signal);
+    const bytes = await this.disk.write(state, metadata, { signal, beforeRename });
     this.#writeMs.add((performance.now() - begin) / bytes);
     const name = this.disk.nameOf(key);
-    this.#withKnownReplies.add(name);
-    if (signal.aborted) {
-      await this.disk.delete(name); // the program called `forget` during the write
-      return;
-    }
+    this.#storedReplies.noteSaved(name);
     for (const entry of this.#superseded(keyring.group, prefixHashes(tokens)).filter((each) => each.name !== name)) {
       await this.disk.delete(entry.name);
     }
@@ -233,35 +216,21 @@ export class ConversationStore {
   }
 
   /**
-   * Reads the replies of conversations that another process or an earlier run has saved. Calls during the read return
-   * the same replies. Later calls do not return these replies again.
-   *
-   * @returns undefined at once if there are no such files
+   * Refuses a save whose file would come back after a call of `forget`, in this or in another process. Another process
+   * first posts its notice, then deletes temporary files, and then deletes the files of the conversations. So if the
+   * notice is later than this check, the other process deletes the file.
    */
-  unreadReplies(group: string): Promise<readonly unknown[]> | undefined {
-    const unread = [...this.disk.index.values()].filter(
-      (entry) => entry.group === group && !this.#withKnownReplies.has(entry.name),
-    );
-    if (unread.length > 0) {
-      const reading = this.#readReplies(unread).finally(() => this.#readingReplies.delete(group));
-      this.#readingReplies.set(group, reading);
+  async #requireUnforgotten(conversation: UnsavedConversation, signal: AbortSignal): Promise<void> {
+    await this.#notices.read(await this.disk.directory.names());
+    throwIfAborted(signal);
+    if (this.#forgets.concern(conversation)) {
+      throw new HeadstartError('ABORTED', 'Another process has forgotten the conversation');
     }
-    return this.#readingReplies.get(group);
   }
 
-  async #readReplies(entries: IndexedEntry[]): Promise<readonly unknown[]> {
-    for (const { name } of entries) {
-      this.#withKnownReplies.add(name);
-    }
-    entries.sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1));
-    const records = await Promise.all(
-      entries.slice(0, MAX_REPLY_FILES).map(async ({ name }) => {
-        const metadata = await SequenceState.readMetadata(this.disk.directory.join(name)).catch(() => undefined);
-        const { records, digest } = (metadata as Partial<EntryMetadata> | undefined)?.replies ?? {};
-        return Array.isArray(records) && jsonDigest(records) === digest ? (records as unknown[]) : [];
-      }),
-    );
-    return records.flat();
+  /** See {@link StoredReplies.load}. */
+  loadReplies(group: string, add: (records: readonly unknown[]) => void): Promise<void> | undefined {
+    return this.#storedReplies.load(group, add);
   }
 
   /** The saved states that a conversation whose tokens have these prefix hashes continues. */
@@ -272,37 +241,72 @@ export class ConversationStore {
   }
 
   /**
-   * Deletes the files of conversations, and damaged files, which may belong to any conversation. Aborts the matching
-   * saves in progress first, so that their files do not come back.
+   * Deletes the files of conversations, and the files that may belong to any conversation: damaged files, and files that
+   * other processes are writing or have left incomplete. Aborts the matching saves of this process.
    *
    * @returns the number of deleted conversations
    */
-  async forget(options: ForgetOptions): Promise<number> {
-    const matching = [...this.#saves].filter(({ mark }) => matches(mark, options));
+  forget(options: ForgetOptions): Promise<number> {
+    return this.#storedReplies.duringForget(this.#forget(options));
+  }
+
+  async #forget(options: ForgetOptions): Promise<number> {
+    const matching = [...this.#saves].filter(({ conversation }) => isOf(conversation, options));
     for (const { controller } of matching) {
       controller.abort();
     }
     await Promise.all(matching.map(({ ended }) => ended));
-    const { index, directory } = this.disk;
-    const names = await index.refresh();
-    const entries = [...index.values()].filter(({ conversation }) => conversation && matches(conversation, options));
-    for (const { name } of entries) {
-      await this.disk.delete(name);
-    }
+    await this.#post(options);
+    await this.#deleteUnknown(await this.disk.directory.names());
+    const deleted = await this.#deleteOf(options);
+    await this.#post(options); // another process may have read a file after the first notice
+    await this.#notices.deleteOld(await this.disk.directory.names());
+    return deleted;
+  }
+
+  async #post(options: ForgetOptions): Promise<void> {
+    await this.#notices.post(options).catch((error: unknown) => {
+      this.#logger?.('warn', `conversation cache: \`forget\` could not tell other processes, ${String(error)}`);
+    });
+  }
+
+  /** Deletes the files of conversations whose owners are unknown. */
+  async #deleteUnknown(names: readonly string[]): Promise<void> {
+    const { directory } = this.disk;
+    await directory.deleteTemporary(names.filter((name) => name.startsWith('conversation_')));
     for (const name of names.filter((each) => /^conversation_.*\.corrupt$/.test(each))) {
       await rm(directory.join(name), { force: true, recursive: true }).catch(() => undefined);
     }
-    // The agent drops all replies from files, so the replies in the remaining files must be read again.
-    this.#withKnownReplies.clear();
-    if (entries.length + matching.length > 0) {
+  }
+
+  /** Deletes the files of some conversations. */
+  async #deleteOf(options: ForgetOptions): Promise<number> {
+    const { index } = this.disk;
+    const names = (await index.refresh()).filter((name) => index.names.isEntry(name));
+    const isOfOptions = await Promise.all(names.map((name) => this.#isFileOf(name, options)));
+    const toDelete = names.filter((_, at) => isOfOptions[at]);
+    for (const name of toDelete) {
+      await this.disk.delete(name);
+    }
+    if (toDelete.length > 0) {
       await index.rewrite();
     }
-    const left = new Set(entries.length === 0 ? [] : await index.refresh());
-    const kept = entries.filter(({ name }) => left.has(name)).length;
+    const left = new Set(toDelete.length === 0 ? [] : await index.refresh());
+    const kept = toDelete.filter((name) => left.has(name)).length;
     if (kept > 0) {
       this.#logger?.('warn', `conversation cache: files that \`forget\` could not delete: ${kept}`);
     }
-    return entries.length - kept;
+    return toDelete.length - kept;
+  }
+
+  /** Whether a file belongs to some conversations. The file decides, because its line in the index may be wrong. */
+  async #isFileOf(name: string, options: ForgetOptions): Promise<boolean> {
+    try {
+      const { conversation } = await SequenceState.readMetadata(this.disk.directory.join(name));
+      return !isConversationMark(conversation) || hasNames(conversation, options);
+    } catch (error) {
+      return HeadstartError.isInstance(error, 'ENTRY_CORRUPT');
+    }
   }
 
   /** Resolves when each save that has begun has ended. */
@@ -320,11 +324,7 @@ export class ConversationStore {
   async #evict(keep?: string): Promise<void> {
     const budget: DirectoryBudget = { maxDiskBytes: this.#maxBytes, maxAgeMs: this.options.maxAgeMs };
     await this.disk.evict(budget, await this.disk.index.refresh(), keep);
-    for (const name of this.#withKnownReplies) {
-      if (this.disk.index.get(name) === undefined) {
-        this.#withKnownReplies.delete(name); // otherwise the set would grow without a limit
-      }
-    }
+    this.#storedReplies.dropDeleted();
   }
 
   /**
@@ -339,41 +339,10 @@ export class ConversationStore {
   }
 }
 
-function markOf({ tokens, promptTokens, isOneOff, tenant, affinity }: UnsavedConversation): ConversationMark {
-  const salt = randomBytes(16).toString('hex');
-  return {
-    promptTokens,
-    promptHash: prefixHashes(tokens.subarray(0, promptTokens))[promptTokens] as number,
-    isOneOff,
-    salt,
-    ...(tenant !== undefined && { tenant: digest(salt, tenant) }),
-    ...(affinity !== undefined && { affinity: digest(salt, affinity) }),
-  };
-}
-
-/** The last records whose JSON has at most `bytes` bytes in total. */
-function newestWithin(bytes: number, records: readonly unknown[]): readonly unknown[] {
-  let left = bytes;
-  const from = records.findLastIndex((record) => {
-    left -= Buffer.byteLength(JSON.stringify(record));
-    return left < 0;
-  });
-  return records.slice(from + 1);
-}
-
-function jsonDigest(records: readonly unknown[]): string {
-  return createHash('sha256').update(JSON.stringify(records)).digest('hex');
-}
-
-function digest(salt: string, name: string): string {
-  return createHash('sha256').update(`${salt}\0${name}`).digest('hex');
-}
-
-function matches(mark: ConversationMark, { tenant, affinity }: ForgetOptions): boolean {
-  return (
-    (tenant === undefined || mark.tenant === digest(mark.salt, tenant)) &&
-    (affinity === undefined || mark.affinity === digest(mark.salt, affinity))
-  );
+function markOf(conversation: UnsavedConversation): ConversationMark {
+  const { tokens, promptTokens, isOneOff } = conversation;
+  const promptHash = prefixHashes(tokens.subarray(0, promptTokens))[promptTokens] as number;
+  return { promptTokens, promptHash, isOneOff, ...digestsOf(conversation) };
 }
 
 /**

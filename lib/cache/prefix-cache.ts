@@ -1,5 +1,6 @@
 import { combinedSignal, throwIfAborted } from '../abort.js';
 import type { Engine } from '../engine/engine.js';
+import type { IsForgotten } from '../engine/forget-calls.js';
 import type { Sequence } from '../engine/sequence.js';
 import { HeadstartError } from '../errors.js';
 import { forgivingLogger, type Logger } from '../logger.js';
@@ -8,13 +9,15 @@ import { isPrefix } from '../tokens.js';
 import type { CacheOptions } from './cache-options.js';
 import { type CacheStores, createStores, readPins } from './cache-stores.js';
 import { CandidateLoader } from './candidate-loader.js';
-import { CONVERSATION_OPTIONS } from './conversation-options.js';
+import { CONVERSATION_OPTIONS, type ResolvedConversationOptions } from './conversation-options.js';
 import { ConversationSaver } from './conversation-saver.js';
-import { ConversationStore, type ForgetOptions, type ForgetReport } from './conversation-store.js';
+import { ConversationStore } from './conversation-store.js';
+import type { CacheDirectory } from './disk/cache-directory.js';
 import { DirectoryWatcher } from './disk/directory-watcher.js';
 import type { DiskStore } from './disk/disk-store.js';
 import { publish } from './events.js';
 import { presentSource } from './explain-miss.js';
+import { type ForgetOptions, type ForgetReport, isOf } from './forget-options.js';
 import { HintPins, type PinOwner } from './hint-pins.js';
 import { type KeyComponents, type Keyring, Keyrings } from './key.js';
 import type { LoadedSource } from './loaded-prefix.js';
@@ -89,6 +92,8 @@ export class PrefixCache {
   readonly candidates: CandidateLoader;
   /** @internal Undefined if conversations are not kept on disk. */
   conversations: ConversationStore | undefined;
+  /** @internal Called when this or another process that uses the directory has forgotten conversations. */
+  onForgotten: ((isForgotten: IsForgotten) => void) | undefined;
   readonly #options: PrefixCacheOptions;
   readonly #loader: TemplateLoader;
   readonly #prefillEstimate: PrefillEstimate;
@@ -155,12 +160,12 @@ export class PrefixCache {
   }
 
   async #openConversations({ directory }: DiskStore): Promise<void> {
-    const { conversations, engine, logger } = this.#options;
+    const { conversations, engine } = this.#options;
     if (!conversations || engine.reproducible !== undefined) {
       return;
     }
     const options = CONVERSATION_OPTIONS.parse(conversations === true ? {} : conversations);
-    const store = new ConversationStore({ directory, options, logger });
+    const store = this.#conversationStore(directory, options);
     await store.open();
     const keyring = (tenant: string | undefined) => this.keyring(tenant);
     this.conversations = store;
@@ -173,13 +178,23 @@ export class PrefixCache {
    * conversations on disk.
    */
   async forget(options: ForgetOptions): Promise<ForgetReport> {
-    const { engine, logger } = this.#options;
     const { disk } = this.stores;
-    const { sequences, states } = engine.forget((owner) => isOf(owner, options));
+    const forgotten = this.#forgetInMemory((owner) => isOf(owner, options));
     const files =
-      this.conversations ??
-      (disk && new ConversationStore({ ...disk, options: CONVERSATION_OPTIONS.parse({}), logger }));
-    return { sequences, states, files: (await files?.forget(options)) ?? 0 };
+      this.conversations ?? (disk && this.#conversationStore(disk.directory, CONVERSATION_OPTIONS.parse({})));
+    return { ...forgotten, files: (await files?.forget(options)) ?? 0 };
+  }
+
+  #forgetInMemory(isForgotten: IsForgotten): Omit<ForgetReport, 'files'> {
+    const forgotten = this.#options.engine.forget(isForgotten);
+    this.onForgotten?.(isForgotten);
+    return forgotten;
+  }
+
+  #conversationStore(directory: CacheDirectory, options: ResolvedConversationOptions): ConversationStore {
+    const { engine, logger } = this.#options;
+    const onForgotten = (isForgotten: IsForgotten) => this.#forgetInMemory(isForgotten);
+    return new ConversationStore({ directory, options, forgets: engine.forgets, onForgotten, logger });
   }
 
   /** Saves the conversations in the KV cache. Call it before they are closed. */
@@ -328,11 +343,6 @@ export class PrefixCache {
       throw new HeadstartError('CLOSED', 'Expected an open template cache, but it was closed');
     }
   }
-}
-
-/** Whether the options name this owner of a conversation. */
-export function isOf(owner: ForgetOptions, { tenant, affinity }: ForgetOptions): boolean {
-  return (tenant === undefined || owner.tenant === tenant) && (affinity === undefined || owner.affinity === affinity);
 }
 
 function requireTokens(tokens: Int32Array): void {

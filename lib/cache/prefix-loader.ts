@@ -36,6 +36,8 @@ export interface PrefixSetup {
   tenant?: string | undefined;
   /** See `Sequence.affinity`. */
   affinity?: string | undefined;
+  /** See `Sequence.epoch`. @default the number of calls of `forget` so far */
+  epoch?: number | undefined;
   /** See `Precedence`. */
   precedence?: Precedence | undefined;
   /** Token counts at which the template's prefill is split, so that its prefixes can be kept. */

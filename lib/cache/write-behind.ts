@@ -9,7 +9,7 @@ import { pinName } from './disk/entry.js';
 import type { EntryLock } from './disk/entry-lock.js';
 import { type DirectoryBudget, hasBudget, largeDirectoryWarning } from './disk/eviction.js';
 import { publish } from './events.js';
-import { ENTRY_FORMAT, type Keyring } from './key.js';
+import type { Keyring } from './key.js';
 import type { StatsCounter } from './stats-counter.js';
 
 export interface CapturedTemplate {
@@ -134,10 +134,9 @@ export class WriteBehind {
   ): Promise<void> {
     const { stats, logger } = this.#parts;
     const begin = performance.now();
-    const createdAt = new Date().toISOString();
     const { components } = keyring;
     try {
-      const bytes = await disk.write(state, { format: ENTRY_FORMAT, key, components, createdAt, prefillMs });
+      const bytes = await disk.write(state, { key, components, prefillMs });
       stats.counts.saves++;
       publish({ type: 'save', key, bytes, ms: performance.now() - begin });
     } catch (error) {

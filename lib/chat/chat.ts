@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { orAborted, throwIfAborted } from '../abort.js';
-import type { Precedence } from '../engine/overtaking.js';
+import type { PrefixSetup } from '../cache/prefix-loader.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import type { PrefillProgress } from '../generate/prefill-progress.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
@@ -102,13 +102,15 @@ async function answer(
   leaveSignal: AbortSignal,
 ): Promise<StreamEnd<StreamPart, Reply>> {
   host.requireOpen();
+  const epoch = host.engine.forgets.count;
   const limits = readLimits(request, CHAT_OPTIONS, closing, leaveSignal);
   const conversation = readChat(request.messages);
   return runReply(ownerOf(request), limits, queue, async () => {
     const { source, turn } = await readRequest(host, request, conversation, limits);
     const hints = hintsOf(host, request, source);
     const boundary = await (hints?.template() ?? host.templates.find(source));
-    const sequence = requestSequence(host, request, boundary, source.tools?.length ? 'main' : 'side');
+    const precedence = source.tools?.length ? 'main' : 'side';
+    const sequence = requestSequence(host, request, boundary, { epoch, precedence });
     const lock = new TurnLock(host.lock, sequence);
     const services = {
       ...host,
@@ -139,10 +141,10 @@ export function requestSequence(
   host: ChatHost,
   { tenant, affinity }: Pick<ChatRequest, 'tenant' | 'affinity'>,
   { tokens: template, reason: templateReason, breakpoints }: Boundary,
-  precedence?: Precedence,
+  more: Pick<PrefixSetup, 'epoch' | 'precedence'> = {},
 ): ConversationSequence {
   const prefix = { template, templateReason, breakpoints, tenant, affinity, useCache: true };
-  return new ConversationSequence({ ...host, ...prefix, kind: 'request', precedence });
+  return new ConversationSequence({ ...host, ...prefix, ...more, kind: 'request' });
 }
 
 /** The first prompt of a request, and the conversation from which the prompt was rendered. */

@@ -28,8 +28,9 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
 
   constructor(setup: PrefixSetup) {
     this.#setup = setup;
-    const { engine, template, kind, affinity, tenant, precedence } = setup;
-    this.#sequence = engine.createSequence({ templateLength: template.length, kind, affinity, tenant, precedence });
+    const { engine, template, kind, affinity, tenant, precedence, epoch = engine.forgets.count } = setup;
+    const owner = { kind, affinity, tenant, epoch };
+    this.#sequence = engine.createSequence({ templateLength: template.length, ...owner, precedence });
     this.#prefill = new SharedPrefill(setup, this.#sequence);
     this.#prefixLoader = new PrefixLoader(setup, this.#sequence, this.#prefill);
   }
@@ -38,9 +39,19 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
   get replyScope(): ReplyScope | undefined {
     const { engine, useCache, tenant, affinity } = this.#setup;
     const { group } = this.#prefill;
-    return engine.reproducible || this.#sequence.isForgotten
+    return engine.reproducible || this.#isForgotten
       ? undefined
       : { group: useCache ? group : `${group} ${this.#ownGroup}`, tenant, affinity };
+  }
+
+  /** Whether the program called `forget` for this conversation since the newest request arrived. */
+  get #isForgotten(): boolean {
+    return this.#setup.engine.forgets.concern(this.#sequence);
+  }
+
+  /** Call it when a new turn or another activity of the conversation begins: earlier calls of `forget` do not concern it. */
+  beginActivity(): void {
+    this.#sequence.epoch = this.#setup.engine.forgets.count;
   }
 
   /** While busy, the sequence cannot be evicted. */
@@ -49,12 +60,9 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
   }
 
   setBusy(busy: boolean): void {
-    const { inUse } = this.#setup.engine;
     if (busy) {
-      inUse.add(this.#sequence);
       this.#sequence.busy = true;
     } else {
-      inUse.delete(this.#sequence);
       this.#sequence.inProgress = false;
       this.makeEvictable();
     }
@@ -77,10 +85,18 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
     }
   }
 
-  /** Allows the engine to evict the sequence, even during a turn, until the sequence is busy again. */
+  /**
+   * Allows the engine to evict the sequence, even during a turn, until the sequence is busy again. Closes the sequence if
+   * the program called `forget` for the conversation.
+   */
   makeEvictable(): void {
-    this.#prefill.end();
-    this.#setup.engine.sessions.setIdle(this.#sequence);
+    if (this.#isForgotten) {
+      this.close();
+      this.#sequence.busy = false;
+    } else {
+      this.#prefill.end();
+      this.#setup.engine.sessions.setIdle(this.#sequence);
+    }
   }
 
   /** Empties the sequence and ends its lease. Its swapped-out state and its checkpoints stay. */
@@ -93,8 +109,7 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
   /** Releases the sequence, and drops its swapped-out state and its checkpoints. */
   close(): void {
     this.release();
-    const { inUse, states } = this.#setup.engine;
-    inUse.delete(this.#sequence);
+    const { states } = this.#setup.engine;
     states.dropSwapped(this.#sequence);
     states.setCheckpoints(this.#sequence, {});
   }
@@ -106,7 +121,7 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
   abandon(): void {
     const sequence = this.#sequence;
     const isEmpty = !sequence.isLeased && sequence.swapped === undefined;
-    if (this.#setup.engine.reproducible !== undefined || isEmpty || sequence.isForgotten) {
+    if (this.#setup.engine.reproducible !== undefined || isEmpty || this.#isForgotten) {
       this.close();
       return;
     }

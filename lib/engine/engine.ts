@@ -5,6 +5,7 @@ import type { Context } from '../native/context.js';
 import { CellWaitQueue } from './cell-wait-queue.js';
 import type { Decoded, DecodeRequest, PrefillOptions } from './decode-request.js';
 import { EngineContext } from './engine-context.js';
+import { ForgetCalls, type IsForgotten } from './forget-calls.js';
 import { chunkSize, Reproducibility } from './reproducible/reproducibility.js';
 import { type BatchInvariance, testReproducible } from './reproducible/self-test.js';
 import { Scheduler } from './scheduler.js';
@@ -12,7 +13,6 @@ import { Sequence } from './sequence.js';
 import type { ConversationSaver, SequenceOptions } from './sequence-contents.js';
 import { SequencePool } from './sequence-pool.js';
 import { type CheckpointTotals, SequenceStates } from './sequence-states.js';
-import type { IsForgotten } from './state-captures.js';
 import { StateStore } from './state-store.js';
 import { swapOut } from './swap-out.js';
 import { WindowBudget } from './window-budget.js';
@@ -97,8 +97,8 @@ export class Engine {
   readonly reproducible: Reproducibility | undefined;
   /** @internal Undefined if conversations are not kept on disk. */
   saver: ConversationSaver | undefined;
-  /** @internal The sequences of turns and requests in progress. Some of them have no id now. */
-  readonly inUse = new Set<Sequence>();
+  /** @internal The calls of {@link forget}. */
+  readonly forgets = new ForgetCalls();
   readonly #scheduler: Scheduler;
   readonly #cellQueue: CellWaitQueue;
 
@@ -122,7 +122,7 @@ export class Engine {
     const now = options.now ?? (() => performance.now());
     this.#cellQueue = new CellWaitQueue(() => this.context.info.kvCells - this.usedCells);
     this.context = new EngineContext(context, onIdle, options.reproducible !== undefined);
-    this.states = new SequenceStates(options.states ?? new StateStore(0));
+    this.states = new SequenceStates(options.states ?? new StateStore(0), this.forgets);
     this.sessions = new SequencePool(ids.slice(0, sessionCount), {
       onIdle: () => {
         onIdle();
@@ -220,7 +220,7 @@ export class Engine {
 
   /** Makes an empty sequence. Lease an id for it from {@link sessions} or {@link residents}. */
   createSequence(options?: SequenceOptions): Sequence {
-    return new Sequence(this.context, options);
+    return new Sequence(this.context, { epoch: this.forgets.count, ...options });
   }
 
   /**
@@ -264,14 +264,15 @@ export class Engine {
   }
 
   /**
-   * Empties idle sequences and drops states in memory. A sequence in use is not kept after its request.
+   * Empties idle sequences and drops states in memory. Later, {@link forgets} prevents that other contents of requests
+   * which have arrived by now are kept.
    *
    * @returns the number of emptied sequences and of dropped states
    */
   forget(isForgotten: IsForgotten): { sequences: number; states: number } {
+    this.forgets.add(isForgotten);
     let sequences = 0;
-    for (const sequence of [...new Set([...this.sessions.leased, ...this.inUse])].filter(isForgotten)) {
-      sequence.isForgotten = sequence.busy || sequence.inProgress;
+    for (const sequence of [...this.sessions.leased].filter(isForgotten)) {
       sequences += this.sessions.evictIdle((other) => other === sequence, false) ? 1 : 0;
     }
     return { sequences, states: this.states.forget(isForgotten) };

@@ -18,6 +18,8 @@ export interface SequenceOptions {
   affinity?: string | undefined;
   /** The tenant of the tokens. @default none */
   tenant?: string | undefined;
+  /** See `Sequence.epoch`. @default 0 */
+  epoch?: number | undefined;
   /** See {@link Precedence}. @default neither overtakes nor is overtaken */
   precedence?: Precedence | undefined;
   /** Called after the engine has evicted the sequence. */

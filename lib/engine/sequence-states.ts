@@ -1,5 +1,6 @@
 // Captures the states of sequences into the store: when sequences are evicted, for checkpoints, and for copies.
 import type { SequenceState } from '../native/state.js';
+import { ForgetCalls, type IsForgotten } from './forget-calls.js';
 import type { PrefillChunk } from './reproducible/prefill-log.js';
 import type { Sequence } from './sequence.js';
 import {
@@ -11,7 +12,7 @@ import {
   withCheckpoint,
   withoutPartial,
 } from './sequence-contents.js';
-import { type IsForgotten, StateCaptures } from './state-captures.js';
+import { StateCaptures } from './state-captures.js';
 import { StateOwners } from './state-owners.js';
 import type { StateStore, StoredState } from './state-store.js';
 import type { StateTransfer } from './state-transfers.js';
@@ -49,10 +50,10 @@ export class SequenceStates {
   /** The sequences that may continue from each state. */
   readonly owners: StateOwners;
 
-  constructor(store: StateStore) {
+  constructor(store: StateStore, forgets = new ForgetCalls()) {
     this.store = store;
     this.captures = new StateCaptures(store);
-    this.owners = new StateOwners(store, (owner) => this.#dropUseless(owner));
+    this.owners = new StateOwners(store, forgets, (owner) => this.#dropUseless(owner));
   }
 
   /**
@@ -117,13 +118,13 @@ export class SequenceStates {
     return this.captures.wait(ownerOf(sequence), sequence.length, signal);
   }
 
-  /** Drops the states in memory that must be forgotten. @returns their number */
+  /** Drops the states in memory that must be forgotten, and returns their number. */
   forget(isForgotten: IsForgotten): number {
-    const states = [...this.store.values('conversation'), ...this.store.values('request')].filter(isForgotten);
+    const all = [...this.store.values('conversation'), ...this.store.values('request')];
+    const states = all.filter((stored) => this.owners.isForgotten(stored, isForgotten));
     for (const stored of states) {
       this.store.drop(stored);
     }
-    this.captures.forget(isForgotten);
     return states.length;
   }
 
@@ -229,9 +230,9 @@ export class SequenceStates {
   }
 
   #takeState(sequence: Sequence, { tokens, state, transfer }: ContentsCopy): StoredState | undefined {
-    const { group } = sequence;
+    const { group, epoch } = sequence;
     if (state === undefined || transfer !== undefined) {
-      return state && transfer && this.owners.put(sequence, { tokens, group, state }, transfer);
+      return state && transfer && this.owners.put(sequence, { tokens, group, state, epoch }, transfer);
     }
     const shared = state.share();
     const own = this.captures.begin(ownerOf(sequence), tokens.length);
@@ -239,7 +240,7 @@ export class SequenceStates {
       shared.close();
       return undefined;
     }
-    const stored = this.owners.put(sequence, { tokens, group, state: shared }, own);
+    const stored = this.owners.put(sequence, { tokens, group, state: shared, epoch }, own);
     own.end();
     return stored;
   }

@@ -43,8 +43,8 @@ export class Sequence {
   idleSince = 0;
   /** What is known about the next prompt of the conversation. Undefined before the first prompt. */
   nextPrompt: NextPrompt | undefined;
-  /** Whether the contents must not be kept any longer, because the program called `forget`. */
-  isForgotten = false;
+  /** The number of calls of `forget` when the request arrived that computes the contents: see `ForgetCalls`. */
+  epoch: number;
   /** Whether the sequence is evicted last. */
   pinned = false;
   /** Order of arrival of the current work: smaller is older. Undefined until the pool assigns a number to the work. */
@@ -75,11 +75,12 @@ export class Sequence {
   #windowStart = 0;
 
   constructor(context: EngineContext, options: SequenceOptions = {}) {
-    const { templateLength = 0, kind = 'conversation', affinity, tenant, precedence, onEvicted } = options;
+    const { templateLength = 0, kind = 'conversation', affinity, tenant, epoch = 0, precedence, onEvicted } = options;
     this.#context = context;
     this.templateLength = templateLength;
     this.affinity = affinity;
     this.tenant = tenant;
+    this.epoch = epoch;
     this.precedence = precedence;
     this.kind = kind;
     this.#onEvicted = onEvicted;

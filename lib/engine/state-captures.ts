@@ -10,18 +10,15 @@ export interface Captured {
   /** See `Sequence.group`. */
   group: string;
   state: SequenceState;
+  /** See `Sequence.epoch`. */
+  epoch: number;
 }
-
-/** Whether the program wants contents of this owner to be forgotten. */
-export type IsForgotten = (owner: { tenant?: string | undefined; affinity?: string | undefined }) => boolean;
 
 /** Captures the states of sequences, and remembers how large states are. */
 export class StateCaptures {
   readonly #store: StateStore;
   readonly #whole = new StateSizes();
   readonly #partial = new StateSizes();
-  /** The captures in progress. `forget` marks those whose states must not be kept. */
-  readonly #running = new Set<{ sequence: Sequence; isForgotten: boolean }>();
 
   constructor(store: StateStore) {
     this.#store = store;
@@ -57,27 +54,14 @@ export class StateCaptures {
    *
    * @param transfer gets the state, and must be ended by the caller
    * @param partial as {@link Sequence.capture}
-   * @returns undefined if the state does not fit or must be forgotten
+   * @returns undefined if the state does not fit
    * @throws HeadstartError `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
    */
   async capture(transfer: StateTransfer, sequence: Sequence, partial = false): Promise<Captured | undefined> {
-    const { group, length } = sequence;
+    const { group, length, epoch } = sequence;
     const tokens = sequence.tokens.slice();
-    const running = { sequence, isForgotten: false };
-    this.#running.add(running);
-    try {
-      const state = await sequence.capture(partial);
-      (partial ? this.#partial : this.#whole).note(length, state.byteLength);
-      return transfer.accept(state) && !running.isForgotten ? { tokens, group, state } : undefined;
-    } finally {
-      this.#running.delete(running);
-    }
-  }
-
-  /** Drops the results of captures in progress that must be forgotten. */
-  forget(isForgotten: IsForgotten): void {
-    for (const running of this.#running) {
-      running.isForgotten ||= isForgotten(running.sequence);
-    }
+    const state = await sequence.capture(partial);
+    (partial ? this.#partial : this.#whole).note(length, state.byteLength);
+    return transfer.accept(state) ? { tokens, group, state, epoch } : undefined;
   }
 }

@@ -1,3 +1,4 @@
+import type { ForgetCalls, IsForgotten } from './forget-calls.js';
 import type { Sequence } from './sequence.js';
 import type { Captured } from './state-captures.js';
 import type { StateStore, StoredState } from './state-store.js';
@@ -10,12 +11,14 @@ import type { StateTransfer } from './state-transfers.js';
  */
 export class StateOwners {
   readonly #store: StateStore;
+  readonly #forgets: ForgetCalls;
   readonly #onEvicted: (owner: Sequence) => void;
   readonly #owners = new WeakMap<StoredState, Set<Sequence>>();
 
   /** @param onEvicted called for each owner after the store has dropped a state for another one */
-  constructor(store: StateStore, onEvicted: (owner: Sequence) => void) {
+  constructor(store: StateStore, forgets: ForgetCalls, onEvicted: (owner: Sequence) => void) {
     this.#store = store;
+    this.#forgets = forgets;
     this.#onEvicted = onEvicted;
   }
 
@@ -23,11 +26,14 @@ export class StateOwners {
    * Puts a state of a sequence into the store.
    *
    * @param transfer owns the state until the store has it
-   * @returns undefined if the state does not fit
+   * @returns undefined if the state does not fit or must be forgotten
    */
-  put(sequence: Sequence, { tokens, group, state }: Captured, transfer: StateTransfer): StoredState | undefined {
+  put(sequence: Sequence, { tokens, group, state, epoch }: Captured, transfer: StateTransfer): StoredState | undefined {
     const owners = new Set([sequence]);
     const { kind, affinity, tenant } = sequence;
+    if (this.#forgets.concern({ affinity, tenant, epoch })) {
+      return undefined;
+    }
     const stored: StoredState = {
       get kind() {
         return [...owners].some((owner) => owner.kind === 'conversation') ? 'conversation' : kind;
@@ -56,6 +62,11 @@ export class StateOwners {
   /** Adds an owner of a state. */
   add(stored: StoredState, owner: Sequence): void {
     this.#owners.get(stored)?.add(owner);
+  }
+
+  /** Whether the state, or one of the sequences that may continue from it, must be forgotten. */
+  isForgotten(stored: StoredState, isForgotten: IsForgotten): boolean {
+    return [stored, ...this.of(stored)].some(isForgotten);
   }
 
   /** Removes an owner of a state. Drops the state if it has no other owner. */

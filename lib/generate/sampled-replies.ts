@@ -53,8 +53,8 @@ export interface ConversationPrompt extends Prompt {
 
 /** Replies that were saved together with KV states. */
 export interface SavedReplies {
-  /** Returns the replies of a key group that were not read yet. Undefined if there are none. */
-  unreadReplies(group: string): Promise<readonly unknown[]> | undefined;
+  /** Adds the replies of a key group that were not read yet. Returns undefined if there are none. */
+  loadReplies(group: string, add: (records: readonly unknown[]) => void): Promise<void> | undefined;
 }
 
 /** The sampled replies of an agent. */
@@ -176,9 +176,9 @@ export class SampledReplies {
     isUse = true,
   ): Promise<Rendered> {
     const scope = keeper.replyScope;
-    const unread = scope && this.#saved?.unreadReplies(scope.group);
-    if (scope !== undefined && unread !== undefined) {
-      this.addRecords(scope.group, await unread);
+    const loading = scope && this.#saved?.loadReplies(scope.group, (records) => this.addRecords(scope.group, records));
+    if (loading !== undefined) {
+      await loading;
     }
     if (scope === undefined || this.#known.size === 0) {
       return prompt;

@@ -171,7 +171,7 @@ export class Session implements ToolSession {
       },
     };
     const makeTurn = () => new Turn(this.#turnServices(request, queue), request);
-    return this.#activity.run('turn', () => runReply(owner, limits, queue, makeTurn));
+    return this.#begin('turn', () => runReply(owner, limits, queue, makeTurn));
   }
 
   #turnServices({ sampling, toolRun }: TurnRequest, queue: PartQueue<StreamPart>): TurnServices {
@@ -188,6 +188,13 @@ export class Session implements ToolSession {
     };
   }
 
+  #begin<T>(what: string, work: () => Promise<T>): Promise<T> {
+    return this.#activity.run(what, () => {
+      this.#sequence.beginActivity();
+      return work();
+    });
+  }
+
   /**
    * Runs an activity other than a turn.
    *
@@ -200,7 +207,7 @@ export class Session implements ToolSession {
   ): Promise<T> {
     const { closing } = this.#activity;
     const either = eitherSignal(closing, signal);
-    return this.#activity.run(what, async () => {
+    return this.#begin(what, async () => {
       try {
         return await this.#turnLock.run(either, () => work(either));
       } catch (error) {

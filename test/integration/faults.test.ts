@@ -227,7 +227,7 @@ describe('a save of a cache entry', () => {
     const state = await sequence.capture();
     const key = 'ab'.repeat(32);
     await mkdir(join(directory, `template_${key.slice(0, 16)}.kv`, 'in the way'), { recursive: true });
-    const metadata = { format: 1, key, components: {} as KeyComponents, createdAt: '', prefillMs: 0 };
+    const metadata = { key, components: {} as KeyComponents, prefillMs: 0 };
     const cacheDirectory = new CacheDirectory(directory, 0);
     const store = new DiskStore(cacheDirectory, new DirectoryIndex(cacheDirectory), () => undefined);
     await expect(store.write(state, metadata)).rejects.toMatchObject({ code: 'WRITE_FAILED' });

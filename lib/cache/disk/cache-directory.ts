@@ -183,6 +183,12 @@ export class CacheDirectory {
     return swept;
   }
 
+  /** Deletes the temporary files of other owners. The owner of such a file then fails to save it. */
+  async deleteTemporary(names: readonly string[]): Promise<void> {
+    const foreign = names.filter((name) => (TEMPORARY_NAME.exec(name)?.[1] ?? this.#owner) !== this.#owner);
+    await Promise.all(foreign.map((name) => rm(this.join(name), { force: true }).catch(() => undefined)));
+  }
+
   async close(): Promise<void> {
     const lock = await this.#ownerLock;
     if (lock !== undefined) {

@@ -6,13 +6,7 @@ import { appendFile, open, rm, stat } from 'node:fs/promises';
 import { SequenceState } from '../../native/state.js';
 import { groupOf } from '../key.js';
 import type { CacheDirectory } from './cache-directory.js';
-import {
-  type ConversationMark,
-  type EntryMetadata,
-  type EntryNames,
-  type IndexedEntry,
-  TEMPLATE_NAMES,
-} from './entry.js';
+import { type EntryMetadata, type EntryNames, type IndexedEntry, isConversationMark, TEMPLATE_NAMES } from './entry.js';
 
 /**
  * The index of each kind of entries. The name contains the version of the line format. A package version with another
@@ -42,6 +36,9 @@ export class DirectoryIndex {
    * files, because it may have listed the directory before the changes.
    */
   readonly #changed = new Set<string>();
+
+  /** Called after each listing of the directory, with all file names. */
+  onListed: ((names: readonly string[]) => void) | undefined;
 
   /** @param names the kind of the entries */
   constructor(directory: CacheDirectory, names = TEMPLATE_NAMES) {
@@ -122,6 +119,7 @@ export class DirectoryIndex {
     if (this.#lines > this.#entries.size + MAX_DEAD_LINES && this.#lines > 2 * this.#entries.size) {
       await this.rewrite();
     }
+    this.onListed?.(names);
     return names;
   }
 
@@ -288,16 +286,6 @@ function isIndexedEntry(value: unknown): value is IndexedEntry {
     typeof entry.createdAt === 'string' &&
     [entry.tokens, entry.bytes, entry.prefillMs, entry.whole].every(Number.isFinite) &&
     Array.isArray(entry.hashes) &&
-    (entry.conversation === undefined || isMark(entry.conversation))
-  );
-}
-
-function isMark(value: unknown): value is ConversationMark {
-  const { promptTokens, promptHash, isOneOff, salt, tenant, affinity } = (value ?? {}) as Partial<ConversationMark>;
-  return (
-    [promptTokens, promptHash].every(Number.isFinite) &&
-    typeof isOneOff === 'boolean' &&
-    typeof salt === 'string' &&
-    [tenant, affinity].every((digest) => digest === undefined || typeof digest === 'string')
+    (entry.conversation === undefined || isConversationMark(entry.conversation))
   );
 }

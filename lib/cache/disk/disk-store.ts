@@ -103,17 +103,25 @@ export class DiskStore {
   /**
    * Saves a state in one file. If the save fails, the existing entries do not change.
    *
+   * @param beforeRename called when the file is complete and still has its temporary name. May refuse the save.
    * @returns the file's size in bytes
    * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`, `ABORTED`.
    */
-  async write(state: SequenceState, metadata: Omit<EntryMetadata, 'prefix'>, signal?: AbortSignal): Promise<number> {
+  async write(
+    state: SequenceState,
+    metadata: Omit<EntryMetadata, 'format' | 'createdAt' | 'prefix'>,
+    { signal, beforeRename }: { signal?: AbortSignal; beforeRename?: () => Promise<void> } = {},
+  ): Promise<number> {
     await this.directory.make();
     const { tokens } = state;
-    const footer = { ...metadata, prefix: hashPrefixes(tokens) };
+    const createdAt = new Date().toISOString();
+    const footer = { ...metadata, format: ENTRY_FORMAT, createdAt, prefix: hashPrefixes(tokens) };
     const name = await this.#nameFor(metadata.key);
     const bytes = await this.directory.replace(name, async (temporary) => {
       await this.directory.requireFreeSpace(state.byteLength);
-      return state.writeFile(temporary, footer, { signal });
+      const bytes = await state.writeFile(temporary, footer, { signal });
+      await beforeRename?.();
+      return bytes;
     });
     const entry = indexedEntry(name, footer, tokens.length, bytes);
     if (entry !== undefined) {

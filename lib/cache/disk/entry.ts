@@ -1,6 +1,7 @@
 // The file name and footer of an entry. See docs/design/template-cache.md, "The disk entry".
 import type { KeyComponents } from '../key.js';
 import type { PrefixHashes } from '../prefix-hash.js';
+import { isOwnerDigests, type OwnerDigests } from './owner-digests.js';
 
 /** The metadata in the footer of an entry. The addon adds the token count, sizes and compatibility. */
 export interface EntryMetadata {
@@ -30,7 +31,7 @@ export interface SavedReplies {
 }
 
 /** What an entry of a conversation contains in addition to the data of a template. */
-export interface ConversationMark {
+export interface ConversationMark extends OwnerDigests {
   /**
    * The first tokens of the entry, up to the end of the message that began the newest turn. A later state of the
    * conversation begins with these tokens.
@@ -40,12 +41,11 @@ export interface ConversationMark {
   promptHash: number;
   /** Whether no later request had continued the conversation when it was saved. Such entries are evicted first. */
   isOneOff: boolean;
-  /** Random digits, which make the digests of this entry differ from those of other entries. */
-  salt: string;
-  /** Digest of salt and tenant. Absent without a tenant. */
-  tenant?: string;
-  /** Digest of salt and affinity. Absent without an affinity. */
-  affinity?: string;
+}
+
+export function isConversationMark(value: unknown): value is ConversationMark {
+  const { promptTokens, promptHash, isOneOff } = (value ?? {}) as Partial<ConversationMark>;
+  return [promptTokens, promptHash].every(Number.isFinite) && typeof isOneOff === 'boolean' && isOwnerDigests(value);
 }
 
 /** The data of one entry in the index. */
