@@ -15,6 +15,7 @@ const REPOSITORY_TESTS = [
   'test/repo/layering.test.ts',
   'test/repo/options-reference.test.ts',
   'test/repo/cli-reference.test.ts',
+  'test/repo/http-reference.test.ts',
 ];
 
 /** The checks start in this order. The slowest check comes first. */

@@ -77,7 +77,7 @@ export function createHandler(model: ServedModel, options: HandlerOptions = {}):
   const logger = parsed.logger && forgivingLogger(parsed.logger);
   const admission = new Admission(maxRequests);
   const metrics = new Metrics(model, admission);
-  const services = { model, options: { ...parsed, logger }, admission, metrics, recent: new RecentRequests() };
+  const services = { model, options: { ...parsed, logger }, admission, metrics, recent: new RecentRequests(parsed) };
   const access = new AccessControl(parsed);
   const app: App = new Hono();
   if (allowedOrigins.length > 0) {
@@ -106,6 +106,10 @@ export function createHandler(model: ServedModel, options: HandlerOptions = {}):
   );
   addLlamaServer(app, services);
   addHeadstart(app, services);
+  app.get('/openapi.json', async (context) => {
+    const { openApiDocument } = await import('./openapi/document.js'); // most servers never need the document
+    return context.json(openApiDocument());
+  });
   app.notFound(() => {
     throw new HttpError(404, 'not_found', 'This server has no such endpoint');
   });

@@ -77,6 +77,11 @@ const HANDLER = {
   normalizers: boolean().default(true),
   /** The responses that `/v1/responses` keeps in memory. @default all defaults */
   storedResponses: (STORED_RESPONSES_OPTIONS as Group<StoredResponsesOptions, ResolvedStoredResponses>).prefault({}),
+  /**
+   * Whether `/headstart/v1/requests` shows a few tokens of prompts: the text at the first difference from the nearest
+   * stored prefix. @default false
+   */
+  showPromptText: boolean().default(false),
   /** Gets a line for each failure of the server itself. Lines contain no prompts and no keys. @default none */
   logger: callable<Logger>().optional(),
 };

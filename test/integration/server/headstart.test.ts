@@ -139,6 +139,18 @@ describe('GET /headstart/v1/requests', () => {
     expect(JSON.parse(await read('other'))).toEqual({ requests: [] });
   });
 
+  it('shows text at the first difference only with `showPromptText`', async () => {
+    for (const showPromptText of [false, true]) {
+      const server = await startServer({}, { showPromptText });
+      await server.post('/v1/chat/completions', chat);
+      await server.post('/v1/chat/completions', {
+        ...chat,
+        messages: [...messages.slice(0, 1), { role: 'user', content: 'Zinc' }],
+      });
+      expect((await (await server.get('/headstart/v1/requests')).text()).includes('Zinc')).toBe(showPromptText);
+    }
+  });
+
   it('keeps the newest 100', async () => {
     const server = await startServer();
     for (let batch = 0; batch < 17; batch++) {

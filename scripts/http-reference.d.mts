@@ -1,0 +1,1 @@
+export function httpReference(document: object): string;
