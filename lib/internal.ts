@@ -46,6 +46,7 @@ export { type CellWaiter, CellWaitQueue } from './engine/cell-wait-queue.js';
 export { type DecodeRequest, PendingRequest } from './engine/decode-request.js';
 export { Engine } from './engine/engine.js';
 export type { EngineContext } from './engine/engine-context.js';
+export type { Arrival } from './engine/overtaking.js';
 export { sameBits } from './engine/reproducible/self-test.js';
 export { RwLock } from './engine/rw-lock.js';
 export { Sequence } from './engine/sequence.js';

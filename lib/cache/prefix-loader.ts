@@ -1,6 +1,6 @@
 import { orAborted, throwIfAborted } from '../abort.js';
 import type { Engine } from '../engine/engine.js';
-import type { Precedence } from '../engine/overtaking.js';
+import type { Arrival } from '../engine/overtaking.js';
 import type { Reproducibility } from '../engine/reproducible/reproducibility.js';
 import type { Sequence } from '../engine/sequence.js';
 import { checkpointsOf } from '../engine/sequence-contents.js';
@@ -38,8 +38,8 @@ export interface PrefixSetup {
   affinity?: string | undefined;
   /** See `Sequence.epoch`. @default the number of calls of `forget` so far */
   epoch?: number | undefined;
-  /** See `Precedence`. */
-  precedence?: Precedence | undefined;
+  /** See `SequenceOptions.arrival`. */
+  arrival?: Arrival | undefined;
   /** Token counts at which the template's prefill is split, so that its prefixes can be kept. */
   breakpoints?: readonly number[] | undefined;
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { orAborted, throwIfAborted } from '../abort.js';
 import type { PrefixSetup } from '../cache/prefix-loader.js';
+import type { Arrival } from '../engine/overtaking.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import type { PrefillProgress } from '../generate/prefill-progress.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
@@ -103,14 +104,15 @@ async function answer(
 ): Promise<StreamEnd<StreamPart, Reply>> {
   host.requireOpen();
   const epoch = host.engine.forgets.count;
+  const arrivedAt = host.engine.now();
   const limits = readLimits(request, CHAT_OPTIONS, closing, leaveSignal);
   const conversation = readChat(request.messages);
   return runReply(ownerOf(request), limits, queue, async () => {
     const { source, turn } = await readRequest(host, request, conversation, limits);
     const hints = hintsOf(host, request, source);
     const boundary = await (hints?.template() ?? host.templates.find(source));
-    const precedence = source.tools?.length ? 'main' : 'side';
-    const sequence = requestSequence(host, request, boundary, { epoch, precedence });
+    const arrival = { hasTools: (source.tools?.length ?? 0) > 0, at: arrivedAt };
+    const sequence = requestSequence(host, request, boundary, { epoch, arrival });
     const lock = new TurnLock(host.lock, sequence);
     const services = {
       ...host,
@@ -141,7 +143,7 @@ export function requestSequence(
   host: ChatHost,
   { tenant, affinity }: Pick<ChatRequest, 'tenant' | 'affinity'>,
   { tokens: template, reason: templateReason, breakpoints }: Boundary,
-  more: Pick<PrefixSetup, 'epoch' | 'precedence'> = {},
+  more: Pick<PrefixSetup, 'epoch' | 'arrival'> = {},
 ): ConversationSequence {
   const prefix = { template, templateReason, breakpoints, tenant, affinity, useCache: true };
   return new ConversationSequence({ ...host, ...prefix, ...more, kind: 'request' });

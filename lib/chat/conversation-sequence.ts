@@ -28,9 +28,9 @@ export class ConversationSequence implements ReplySequence, ReplyKeeper {
 
   constructor(setup: PrefixSetup) {
     this.#setup = setup;
-    const { engine, template, kind, affinity, tenant, precedence, epoch = engine.forgets.count } = setup;
+    const { engine, template, kind, affinity, tenant, arrival, epoch = engine.forgets.count } = setup;
     const owner = { kind, affinity, tenant, epoch };
-    this.#sequence = engine.createSequence({ templateLength: template.length, ...owner, precedence });
+    this.#sequence = engine.createSequence({ templateLength: template.length, ...owner, arrival });
     this.#prefill = new SharedPrefill(setup, this.#sequence);
     this.#prefixLoader = new PrefixLoader(setup, this.#sequence, this.#prefill);
   }

@@ -44,7 +44,7 @@ const MIN_CHUNK = 32;
 /**
  * Chooses the requests of the next batch: all single tokens, then prompts, both in the order of `queue`. Prompts get
  * equal shares of the rest of the batch. If a prompt does not need its whole share, the other prompts get the
- * unused part. A prompt that has not begun is left out while another prompt overtakes it.
+ * unused part. A prompt is left out while another prompt overtakes it.
  */
 export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits): Slice[] {
   const { batchSize, chunkSize = batchSize } = limits;
@@ -125,14 +125,13 @@ function soloRequest(
 const isPrompt = (pending: PendingRequest) => pending.remaining > 1;
 
 function withoutOvertaken(prompts: readonly PendingRequest[], { now }: BatchLimits): readonly PendingRequest[] {
-  const sides = prompts.filter(({ done, request }) => done === 0 && request.sequence.precedence === 'side');
-  if (sides.length === 0) {
+  if (prompts.length < 2) {
     return prompts;
   }
   const time = now();
   const isOvertaken = ({ request: { sequence } }: PendingRequest) =>
     prompts.some(({ request }) => isOvertakenBy(sequence, request.sequence, time));
-  return prompts.filter((pending) => !(sides.includes(pending) && isOvertaken(pending)));
+  return prompts.filter((pending) => !isOvertaken(pending));
 }
 
 function sharePrompts(slices: Slice[], prompts: readonly PendingRequest[], budget: number, maxOutputs: number): void {

@@ -83,6 +83,8 @@ export interface EngineStatus {
  * when KV cells run out.
  */
 export class Engine {
+  /** The clock, in ms. */
+  readonly now: () => number;
   /** The context, for everything except decoding. */
   readonly context: EngineContext;
   /** Sequences of sessions. */
@@ -120,6 +122,7 @@ export class Engine {
     const ids = Array.from({ length: maxSequences }, (_, id) => id);
     const onIdle = () => this.#cellQueue.onReleased();
     const now = options.now ?? (() => performance.now());
+    this.now = now;
     this.#cellQueue = new CellWaitQueue(() => this.context.info.kvCells - this.usedCells);
     this.context = new EngineContext(context, onIdle, options.reproducible !== undefined);
     this.states = new SequenceStates(options.states ?? new StateStore(0), this.forgets);

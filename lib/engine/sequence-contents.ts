@@ -1,6 +1,6 @@
 // What belongs to a sequence besides its tokens: its options, and its contents outside the KV cache.
 import { isPrefix } from '../tokens.js';
-import type { Precedence } from './overtaking.js';
+import type { Arrival } from './overtaking.js';
 import type { PrefillChunk } from './reproducible/prefill-log.js';
 import type { Sequence } from './sequence.js';
 import type { ContentsCopy } from './sequence-states.js';
@@ -20,8 +20,8 @@ export interface SequenceOptions {
   tenant?: string | undefined;
   /** See `Sequence.epoch`. @default 0 */
   epoch?: number | undefined;
-  /** See {@link Precedence}. @default neither overtakes nor is overtaken */
-  precedence?: Precedence | undefined;
+  /** The arrival of the request. @default the request neither overtakes nor is overtaken */
+  arrival?: Arrival | undefined;
   /** Called after the engine has evicted the sequence. */
   onEvicted?: (() => void) | undefined;
 }

@@ -28,7 +28,7 @@ interface Waiter {
 /**
  * Leases the ids of a context to sequences. If no id is free, the least recently used idle sequence is evicted. If all
  * sequences are busy, callers wait in the order of their calls, except that one may overtake another: see
- * {@link Precedence}.
+ * {@link isOvertakenBy}.
  */
 export class SequencePool {
   readonly #free: number[];
@@ -99,7 +99,6 @@ export class SequencePool {
    */
   async lease(sequence: Sequence, signal?: AbortSignal, inProgress = false): Promise<void> {
     throwIfAborted(signal);
-    sequence.arrivedAt = this.#now();
     if (!this.tryLease(sequence)) {
       if (!inProgress) {
         this.#requireQueueSpace();

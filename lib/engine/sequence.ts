@@ -1,6 +1,6 @@
 import type { SequenceState } from '../native/state.js';
 import type { EngineContext } from './engine-context.js';
-import type { Precedence } from './overtaking.js';
+import type { Arrival } from './overtaking.js';
 import { PrefillLog } from './reproducible/prefill-log.js';
 import {
   type DecodeListener,
@@ -28,7 +28,7 @@ export class Sequence {
   readonly affinity: string | undefined;
   /** The tenant of the tokens. */
   readonly tenant: string | undefined;
-  readonly precedence: Precedence | undefined;
+  readonly arrival: Arrival | undefined;
   /** The key group of the tokens: see `groupOf`. Tokens of one group are never used for another. Set it while empty. */
   group = '';
   /** How long the tokens are worth keeping: see {@link StateKind}. */
@@ -49,8 +49,8 @@ export class Sequence {
   pinned = false;
   /** Order of arrival of the current work: smaller is older. Undefined until the pool assigns a number to the work. */
   age: number | undefined;
-  /** When the current work asked for an id, in ms. */
-  arrivedAt = 0;
+  /** Whether tokens were decoded for this sequence. Tokens that were copied or taken over do not count. */
+  hasBegun = false;
   /** The batches in which the tokens were decoded. Present with `reproducible`. */
   readonly log: PrefillLog | undefined;
   /**
@@ -75,13 +75,13 @@ export class Sequence {
   #windowStart = 0;
 
   constructor(context: EngineContext, options: SequenceOptions = {}) {
-    const { templateLength = 0, kind = 'conversation', affinity, tenant, epoch = 0, precedence, onEvicted } = options;
+    const { templateLength = 0, kind = 'conversation', affinity, tenant, epoch = 0, arrival, onEvicted } = options;
     this.#context = context;
     this.templateLength = templateLength;
     this.affinity = affinity;
     this.tenant = tenant;
     this.epoch = epoch;
-    this.precedence = precedence;
+    this.arrival = arrival;
     this.kind = kind;
     this.#onEvicted = onEvicted;
     this.log = context.keepsPrefillLog ? new PrefillLog() : undefined;
@@ -170,6 +170,7 @@ export class Sequence {
       this.#tokens = larger;
     }
     this.log?.record(this.#length, tokens.slice(from, to));
+    this.hasBegun = true;
     for (let index = from; index < to; index++) {
       this.#tokens[this.#length++] = tokens[index] as number;
     }

@@ -141,7 +141,12 @@ describe('requests of one agent', () => {
     }
   });
 
-  it('with tools overtake requests of their tenant that have no tools and wait', async () => {
+  it.each([
+    [1999, ['the main request', 'a title']],
+    [2000, ['a title', 'the main request']],
+  ])('with tools overtake a request of their tenant without tools that waits %i ms', async (ms, expected) => {
+    const clock = vi.spyOn(performance, 'now').mockReturnValue(0);
+    onTestFinished(() => clock.mockRestore());
     const agent = await startAgent({ ...EXACT, nSeqMax: 1, contextSize: 8192 });
     const tools = [tool({ name: 'price', description: 'Looks up', inputSchema: { type: 'object', properties: {} } })];
     const controller = new AbortController();
@@ -159,10 +164,11 @@ describe('requests of one agent', () => {
     await until({ queueLength: 1 });
     const main = send('the main request', { tools, toolChoice: 'none' });
     await until({ queueLength: 2 });
+    clock.mockReturnValue(ms);
     controller.abort();
     await Promise.all([title, main]);
     expect(await running).toBe('ABORTED');
-    expect(order).toEqual(['the main request', 'a title']);
+    expect(order).toEqual(expected);
   });
 
   it('of one tenant never reuse tokens of another tenant', async () => {

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import {
+  type Arrival,
   type BatchLimits,
   BatchWriter,
   type EngineContext,
@@ -14,18 +15,22 @@ const sequences = new Map<number, Sequence>();
 beforeEach(() => sequences.clear());
 
 /** Returns the sequence with this id. The tests decode nothing, so its engine context has only one field. */
-function sequenceOf(id: number, precedence?: 'main' | 'side'): Sequence {
-  const sequence = sequences.get(id) ?? new Sequence({ keepsPrefillLog: false } as EngineContext, { precedence });
+function sequenceOf(id: number, arrival?: Arrival): Sequence {
+  const sequence = sequences.get(id) ?? new Sequence({ keepsPrefillLog: false } as EngineContext, { arrival });
   sequences.set(id, sequence);
   sequence.assign(id);
   return sequence;
 }
 
-/** Returns a request of `count` tokens. Its sequence already holds 10 tokens and the request's first `done` tokens. */
-function pendingOf(id: number, count: number, done = 0, precedence?: 'main' | 'side'): PendingRequest {
+/**
+ * Returns a request of `count` tokens. Its sequence already holds 10 tokens that were copied, and the request's first
+ * `done` tokens.
+ */
+function pendingOf(id: number, count: number, done = 0, arrival?: Arrival): PendingRequest {
   const tokens = Int32Array.from({ length: count }, (_, index) => 100 * id + index);
-  const sequence = sequenceOf(id, precedence);
+  const sequence = sequenceOf(id, arrival);
   sequence.append(new Int32Array(10 + done), Math.min(sequence.length, 10 + done), 10 + done);
+  sequence.hasBegun = done > 0;
   const pending = new PendingRequest({ sequence, tokens }, id);
   pending.done = done;
   return pending;
@@ -34,6 +39,10 @@ function pendingOf(id: number, count: number, done = 0, precedence?: 'main' | 's
 const LIMITS = { batchSize: 512, maxOutputs: 256, promptBudget: 64, now: () => 1000 };
 const counts = (queue: PendingRequest[], limits: BatchLimits = LIMITS) =>
   planBatch(queue, limits).map(({ pending, count }) => [pending.request.sequence.id, count]);
+const idsIn = (queue: PendingRequest[], limits?: BatchLimits) => counts(queue, limits).map(([id]) => id);
+
+const TITLE: Arrival = { hasTools: false, at: 0 };
+const MAIN: Arrival = { hasTools: true, at: 0 };
 
 describe('a batch', () => {
   it('is filled by one prompt if there is no other request', () => {
@@ -85,12 +94,18 @@ describe('a batch', () => {
   });
 
   it('leaves out a prompt without tools that has not begun while a prompt with tools is prefilled', () => {
-    const queue = [pendingOf(0, 400, 0, 'side'), pendingOf(1, 300, 0, 'main'), pendingOf(2, 100)];
-    expect(counts(queue).map(([id]) => id)).toEqual([1, 2]);
-    expect(counts(queue, { ...LIMITS, now: () => 2000 }).map(([id]) => id)).toEqual([0, 1, 2]);
-    expect(counts([pendingOf(3, 400, 16, 'side'), queue[1] as PendingRequest]).map(([id]) => id)).toEqual([3, 1]);
+    const queue = [pendingOf(0, 400, 0, TITLE), pendingOf(1, 300, 0, MAIN), pendingOf(2, 100)];
+    expect(idsIn(queue)).toEqual([1, 2]);
+    expect(idsIn(queue, { ...LIMITS, now: () => 2000 })).toEqual([0, 1, 2]);
+    expect(idsIn([pendingOf(3, 400, 16, TITLE), queue[1] as PendingRequest])).toEqual([3, 1]);
     (queue[0] as PendingRequest).request.sequence.group = 'other';
-    expect(counts(queue).map(([id]) => id)).toEqual([0, 1, 2]);
+    expect(idsIn(queue)).toEqual([0, 1, 2]);
+  });
+
+  it('contains the next piece of a prompt without tools beside a prompt with tools', () => {
+    const begun = pendingOf(0, 400, 0, TITLE);
+    begun.request.sequence.append(Int32Array.of(7), 0, 1); // the last token of the first piece
+    expect(idsIn([begun, pendingOf(1, 300, 0, MAIN)])).toEqual([0, 1]);
   });
 
   it('has output only for the last token of a request', () => {

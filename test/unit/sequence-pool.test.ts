@@ -73,12 +73,11 @@ describe('SequencePool', () => {
       const { pool, clock, create, lease } = makePool(1);
       const running = await lease();
       const order: string[] = [];
-      for (const [name, precedence] of [
-        ['title', 'side'],
-        ['other title', 'side'],
-        ['main', 'main'],
-      ] as const) {
-        const sequence = Object.assign(create(true, { precedence }), { group: name === 'main' ? group : '' });
+      for (const name of ['title', 'other title', 'main']) {
+        const hasTools = name === 'main';
+        const sequence = Object.assign(create(true, { arrival: { hasTools, at: 0 } }), {
+          group: hasTools ? group : '',
+        });
         lease(sequence).then(() => {
           order.push(name);
           pool.release(sequence);
@@ -92,6 +91,33 @@ describe('SequencePool', () => {
     expect(await served(1999)).toEqual(['main', 'title', 'other title']);
     expect(await served(2000)).toEqual(['title', 'other title', 'main']);
     expect(await served(1999, 'another tenant')).toEqual(['title', 'other title', 'main']);
+  });
+
+  it('counts the two seconds from the arrival of a request, even if the request loses its sequence', async () => {
+    const { pool, clock, create, lease } = makePool(1);
+    const title = create(true, { arrival: { hasTools: false, at: clock.ms } });
+    await lease(title);
+    clock.ms = 1500;
+    pool.setIdle(title); // for example, while the request waits for another prefill
+    const running = await lease();
+    const again = lease(title);
+    const main = lease(create(true, { arrival: { hasTools: true, at: clock.ms } }));
+    clock.ms = 2000;
+    pool.release(running);
+    expect(await Promise.race([again, main])).toBe(title);
+  });
+
+  it('lets no request overtake a request that has begun', async () => {
+    const { pool, create, lease } = makePool(1);
+    const title = create(true, { arrival: { hasTools: false, at: 0 } });
+    await lease(title);
+    title.append(Int32Array.of(1, 2), 0, 2);
+    pool.setIdle(title);
+    const running = await lease();
+    const again = lease(title);
+    const main = lease(create(true, { arrival: { hasTools: true, at: 0 } }));
+    pool.release(running);
+    expect(await Promise.race([again, main])).toBe(title);
   });
 
   it('serves waiting callers in the order of their calls when all sequences are busy', async () => {
