@@ -5,7 +5,7 @@ import { throwIfAborted } from '../abort.js';
 import { Adapters } from '../cache/adapters.js';
 import { keyComponents, reproducibleComponent } from '../cache/key.js';
 import { PrefixCache } from '../cache/prefix-cache.js';
-import { type ChatDefaults, type ChatHost, findTemplate } from '../chat/chat-host.js';
+import { type ChatDefaults, type ChatHost, templateSource } from '../chat/chat-host.js';
 import { Engine } from '../engine/engine.js';
 import { chunkSize } from '../engine/reproducible/reproducibility.js';
 import { RwLock } from '../engine/rw-lock.js';
@@ -91,8 +91,8 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const defaults: ChatDefaults = { systemPrompt: config.systemPrompt, tools, sampling };
   if (config.systemPrompt !== undefined || config.tools !== undefined) {
     // The template is rendered while the context is created. The first session reports an error in it.
-    const host = { defaults, stableTools, templates, contextSize: Number.POSITIVE_INFINITY, mcp };
-    findTemplate(host, { signal }).catch(() => undefined);
+    const finding = templateSource({ defaults, stableTools, mcp }, { signal });
+    finding.then(({ source }) => templates.find(source)).catch(() => undefined);
   }
   const { engine, sizes } = await makeEngine(model, config);
   onOpened(() => engine.close());

@@ -203,6 +203,13 @@ export class PrefixCache {
   }
 
   /**
+   * Looks up a template that will be loaded next. Prefills that may be cut for this template wait until it is known.
+   */
+  expecting<T>(tenant: string | undefined, find: () => Promise<T>): Promise<T> {
+    return this.#loader.expecting(this.keyring(tenant).group, find);
+  }
+
+  /**
    * Brings a template into an empty sequence.
    *
    * @param sequence an empty sequence, leased from the engine's session pool
@@ -220,6 +227,7 @@ export class PrefixCache {
     const key = whyBypass === undefined ? keyring.keyOf(tokens) : '';
     const signal = combinedSignal(options.signal, this.#closing.signal);
     const request: StartRequest = { key, keyring, sequence, tokens, breakpoints: options.breakpoints ?? [], signal };
+    sequence.group = keyring.group;
     try {
       const filled = await (whyBypass === undefined
         ? this.#loader.fill(request)

@@ -91,6 +91,8 @@ export interface PrefixIndexParts {
 export class PrefixIndex {
   /** Prompts that will soon be in the KV cache. */
   readonly prompts = new PromptsInProgress();
+  /** Templates that will soon be in the KV cache. */
+  readonly templates = new PromptsInProgress();
   /** Where earlier prompts have branched off. */
   readonly branches = new BranchPoints();
   /** Undefined if conversations are not kept on disk. */
@@ -102,8 +104,8 @@ export class PrefixIndex {
   }
 
   /**
-   * Finds the cached template, or the sequence of a conversation, that shares the longest prefix with a template. If
-   * several of them share equally many tokens, the result is the one that is cheapest to load.
+   * Finds the cached template, the template in progress, or the conversation that shares the longest prefix with a
+   * template. If several of them share equally many tokens, the result is the one that is cheapest to load.
    *
    * @returns undefined if no template shares enough tokens to be worth a restore
    */
@@ -118,7 +120,7 @@ export class PrefixIndex {
     for (const stored of states.values('template')) {
       candidates.push({ source: 'memory', stored, ...measure(query, stored) });
     }
-    for (const sequence of engine.sessions.leased) {
+    for (const sequence of [...engine.sessions.leased, ...residents.loading()]) {
       if (sequence.group === query.group) {
         const shared = copyableLength(sequence, engine.canTrim, commonPrefixLength(sequence.tokens, query.tokens));
         candidates.push({ source: 'sequence', sequence, shared, tokens: sequence.length });

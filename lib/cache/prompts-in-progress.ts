@@ -1,5 +1,5 @@
 import type { Sequence } from '../engine/sequence.js';
-import { prefixOfAtLeast } from '../tokens.js';
+import { commonPrefixLength, prefixOfAtLeast } from '../tokens.js';
 import { MIN_SHARED_TOKENS } from './prefix-hash.js';
 import type { PrefixQuery } from './prefix-index.js';
 
@@ -29,6 +29,7 @@ interface WaitingPrompt {
 /** A prompt that is being loaded or decoded. */
 interface RunningPrompt {
   state: 'running';
+  sequence: Sequence;
   group: string;
   tokens: Int32Array;
   /** Number of tokens at the start that are not decoded, because the sequence loads them. */
@@ -45,7 +46,10 @@ interface RunningPrompt {
 
 type Prompt = ExpectedPrompt | WaitingPrompt | RunningPrompt;
 
-/** A wait may take this many times as long as decoding the tokens that it saves. */
+/**
+ * A prompt may wait until this many times the tokens that it saves were decoded. Without this limit, a prompt that has
+ * most of the common beginning already would wait until another prompt has decoded it again.
+ */
 const MAX_WAIT_FACTOR = 2;
 
 export interface WaitTerms {
@@ -53,21 +57,25 @@ export interface WaitTerms {
   available: number;
   /** How many tokens the wait must save. */
   minimumGain: number;
-  /** Whether a prefill must be cut at the end of a shared beginning, because its memory cannot be trimmed. */
+  /**
+   * Whether the memory cannot be trimmed. A prefill must then be cut at the end of a shared beginning. Otherwise a
+   * sequence can be copied as soon as it holds the shared beginning.
+   */
   needsCut: boolean;
 }
 
 /**
- * The prompts that will soon be in the KV cache. A prompt can wait until another prompt with the same beginning was
- * decoded, and then copy the sequence of that prompt. If the memory cannot be trimmed, the prefill of the other prompt
- * is cut at the end of the shared beginning, and a checkpoint is kept there.
+ * The prompts, or the templates, that will soon be in the KV cache. A prompt can wait until another prompt has decoded
+ * their common beginning, and then copy the sequence of that prompt. If the memory cannot be trimmed, the prefill of the
+ * other prompt is cut at the end of the common beginning, and a checkpoint is kept there.
  */
 export class PromptsInProgress {
-  readonly #prompts = new Map<Sequence, Prompt>();
+  /** The prompts by their sequences. A prompt that is being rendered may have another key. */
+  readonly #prompts = new Map<object, Prompt>();
 
   /** Registers a prompt that will soon be known. */
-  expect(sequence: Sequence, group: string): void {
-    this.#set(sequence, { state: 'expected', group, notice: new Notice() });
+  expect(key: object, group: string): void {
+    this.#set(key, { state: 'expected', group, notice: new Notice() });
   }
 
   /** Registers a prompt that may have to wait. */
@@ -84,16 +92,21 @@ export class PromptsInProgress {
   begin(sequence: Sequence, tokens: Int32Array, available: number, branches: readonly number[] = []): void {
     const { group } = sequence;
     const place = { available, pieceEnd: available, kept: 0, branches };
-    this.#set(sequence, { state: 'running', group, tokens, ...place, notice: new Notice() });
+    this.#set(sequence, { state: 'running', sequence, group, tokens, ...place, notice: new Notice() });
   }
 
-  /** Removes the prompt of a sequence, and lets the prompts that wait for it continue. Idempotent. */
-  end(sequence: Sequence): void {
-    const prompt = this.#prompts.get(sequence);
+  /** Removes a prompt, and lets the prompts that wait for it continue. Idempotent. */
+  end(key: object): void {
+    const prompt = this.#prompts.get(key);
     if (prompt !== undefined) {
-      this.#prompts.delete(sequence);
+      this.#prompts.delete(key);
       resolveNotice(prompt);
     }
+  }
+
+  /** Whether the prompt of this sequence is being loaded or decoded. */
+  isRunning(sequence: Sequence): boolean {
+    return this.#prompts.get(sequence)?.state === 'running';
   }
 
   /** Resolves when all prompts of this group that are expected now are known. Undefined if no prompt is expected. */
@@ -114,15 +127,12 @@ export class PromptsInProgress {
    *   undefined if there is no such prompt
    */
   worthWaitingFor({ group, tokens }: PrefixQuery, terms: WaitTerms): Promise<void> | undefined {
-    const { available, minimumGain, needsCut } = terms;
-    for (const [sequence, prompt] of this.#prompts) {
+    for (const prompt of this.#prompts.values()) {
       if (prompt.group === group && prompt.state === 'running') {
-        const shared = prefixOfAtLeast(available + minimumGain, prompt.tokens, tokens);
-        const saved = shared - available;
-        const remaining = (needsCut ? shared : prompt.tokens.length) - Math.max(prompt.available, sequence.length);
-        const isLate = needsCut && (shared < prompt.pieceEnd || shared - prompt.kept < minimumGain);
-        if (saved > 0 && remaining <= MAX_WAIT_FACTOR * saved && !isLate) {
-          return prompt.notice.promise;
+        const shared = prefixOfAtLeast(terms.available + terms.minimumGain, prompt.tokens, tokens);
+        if (shared > 0 && isWorthWaitingFor(prompt, shared, terms)) {
+          const { promise } = prompt.notice;
+          return terms.needsCut ? promise : Promise.race([promise, prompt.sequence.untilGrownTo(shared)]);
         }
       }
     }
@@ -168,10 +178,23 @@ export class PromptsInProgress {
     return next;
   }
 
-  #set(sequence: Sequence, prompt: Prompt): void {
-    this.end(sequence);
-    this.#prompts.set(sequence, prompt);
+  #set(key: object, prompt: Prompt): void {
+    this.end(key);
+    this.#prompts.set(key, prompt);
   }
+}
+
+/** @param shared number of tokens that the waiting prompt shares with `prompt` */
+function isWorthWaitingFor(
+  { sequence, ...prompt }: RunningPrompt,
+  shared: number,
+  { available, minimumGain, needsCut }: WaitTerms,
+): boolean {
+  const held = commonPrefixLength(sequence.tokens, prompt.tokens);
+  if (shared - Math.max(prompt.available, held) > MAX_WAIT_FACTOR * (shared - available)) {
+    return false;
+  }
+  return needsCut ? shared >= prompt.pieceEnd && shared - prompt.kept >= minimumGain : shared > held;
 }
 
 function resolveNotice(prompt: Prompt): void {

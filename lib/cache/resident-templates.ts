@@ -98,6 +98,7 @@ export class ResidentTemplates {
     const sequence = this.#engine.createSequence({
       onEvicted: () => this.#forget(resident, 'another template or session needed its sequence or cells'),
     });
+    sequence.group = group;
     const resident: ResidentTemplate = { key, group, tokens: tokens.slice(), sequence, prefillMs: 0 };
     return residents.tryLease(sequence, sessions.ageOf(forSequence)) ? resident : undefined;
   }
@@ -115,6 +116,11 @@ export class ResidentTemplates {
       }
       this.drop(resident, 'it exceeded the budget of resident cells');
     }
+  }
+
+  /** The sequences into which templates are being loaded. */
+  loading(): Sequence[] {
+    return [...this.#engine.residents.leased].filter(({ busy }) => busy);
   }
 
   /** Call it when the sequence holds the template. From then on sessions may fork it. */

@@ -11,6 +11,7 @@ import { type EntryLock, waitForLock } from './disk/entry-lock.js';
 import { InFlight } from './in-flight.js';
 import type { PrefillEstimate } from './prefill-estimate.js';
 import { type PrefixIndex, sourceOf } from './prefix-index.js';
+import { SharedTemplates } from './shared-templates.js';
 import type { Filled, StartRequest } from './start-request.js';
 import type { CopiedState, StateCopier } from './state-copier.js';
 
@@ -30,14 +31,28 @@ const MAX_WAIT_FACTOR = 3;
 /** The minimum time limit of such a wait, ms. This time lets the other process save the entry. */
 const MIN_WAIT_LIMIT_MS = 2000;
 
+/** The prefix that a template shares with another one, after it was loaded. */
+type Prefix = Omit<Filled, 'prefillMs'>;
+
+/** The place of a cut in a prefill: a breakpoint of the template, or a place where another template branches off. */
+type CutKind = 'breakpoint' | 'branch';
+
 export class TemplateLoader {
   readonly #parts: TemplateLoaderParts;
   readonly #copier: StateCopier;
   readonly #filling = new InFlight();
+  /** Undefined if a start must not reuse a prefix of another template. */
+  readonly #shared: SharedTemplates | undefined;
 
   constructor(parts: TemplateLoaderParts) {
     this.#parts = parts;
     this.#copier = parts.copier;
+    this.#shared = parts.nearest ? new SharedTemplates(parts.engine, parts.index) : undefined;
+  }
+
+  /** See {@link SharedTemplates.expecting}. */
+  expecting<T>(group: string, find: () => Promise<T>): Promise<T> {
+    return this.#shared === undefined ? find() : this.#shared.expecting(group, find);
   }
 
   /** Resolves when the starts in progress have ended. */
@@ -56,16 +71,17 @@ export class TemplateLoader {
       return { source: 'resident', cache: 'hit', cachedTokens: request.tokens.length, bytes: 0, prefillMs };
     }
     const begin = performance.now();
-    return this.#filling.once(
-      request.key,
-      request.signal,
-      () => (residents.admits(request.tokens.length) ? this.#forkNew(request) : this.#load(request)),
-      async () => {
-        const waitedMs = performance.now() - begin;
-        const filled = await this.fill(request);
-        return { ...filled, waitedMs: waitedMs + (filled.waitedMs ?? 0) };
-      },
-    );
+    this.#shared?.announce(request);
+    try {
+      return await this.#filling.once(
+        request.key,
+        request.signal,
+        () => (residents.admits(request.tokens.length) ? this.#forkNew(request) : this.#load(request)),
+        async () => afterWait(performance.now() - begin, await this.fill(request)),
+      );
+    } finally {
+      this.#shared?.end(request.sequence);
+    }
   }
 
   /** Prefills without using the cache. The prefill is cut at the same places as with the cache. */
@@ -184,14 +200,13 @@ export class TemplateLoader {
     );
     const foreign = problem.startsWith('foreign');
     const { lock, appeared, waitedMs } = await waitForLock(disk, request.key, foreign, limit, request.signal);
-    const waited = waitedMs > 0 ? { waitedMs } : {};
     try {
       const filled = appeared ? await this.#fromDisk(request) : problem;
       if (typeof filled !== 'string') {
         await lock?.release();
-        return { ...filled, ...waited };
+        return afterWait(waitedMs, filled);
       }
-      return { ...(await this.#prefill(request, problem, lock)), ...waited };
+      return afterWait(waitedMs, await this.#prefill(request, problem, lock));
     } catch (error) {
       await lock?.release();
       throw error;
@@ -199,16 +214,29 @@ export class TemplateLoader {
   }
 
   /**
-   * Prefills the tokens that the nearest cached template does not share. After a success, the lock is released when the
-   * save has ended. After an error, the caller must release the lock.
+   * Prefills the tokens that the nearest template does not share. After a success, the lock is released when the save
+   * has ended. After an error, the caller must release the lock.
    */
   async #prefill(request: StartRequest, problem: string, lock: EntryLock | undefined): Promise<Filled> {
+    try {
+      const start = this.#shared && (await this.#fromNearest(this.#shared, request));
+      return await this.#prefillRest(request, start, problem, lock);
+    } finally {
+      this.#shared?.end(request.sequence);
+    }
+  }
+
+  async #prefillRest(
+    request: StartRequest,
+    start: Prefix | undefined,
+    problem: string,
+    lock: EntryLock | undefined,
+  ): Promise<Filled> {
     const { prefillEstimate, writeBehind } = this.#parts;
     const { key, keyring, tokens } = request;
-    const start = this.#parts.nearest ? await this.#fromNearest(request) : undefined;
     const from = start?.cachedTokens ?? 0;
     const begin = performance.now();
-    await this.#decode(request, from, (cut) => this.#saveBreakpoint(request, cut, performance.now() - begin));
+    await this.#decode(request, from, (kind) => this.#keepBeginning(request, kind, performance.now() - begin));
     const ms = performance.now() - begin;
     prefillEstimate.notePrefill(tokens.length - from, ms);
     const prefillMs = from === 0 ? ms : Math.max(ms, prefillEstimate.expectedPrefillMs(tokens.length));
@@ -226,56 +254,74 @@ export class TemplateLoader {
   }
 
   /**
-   * Brings the prefix that the nearest cached template shares into the sequence.
+   * Brings the prefix that the nearest template shares into the sequence.
    *
    * @returns undefined if there is no such prefix or it could not be restored; the sequence is then empty
    */
-  async #fromNearest(request: StartRequest): Promise<Omit<Filled, 'prefillMs'> | undefined> {
-    const { engine, index, candidates } = this.#parts;
-    const { keyring, tokens } = request;
-    const nearest = await index.nearestTemplate({ group: keyring.group, tokens, canTrim: engine.canTrimRestored });
-    const bytes = nearest && (await candidates.load(nearest, request));
-    if (nearest === undefined || bytes === undefined) {
+  async #fromNearest(shared: SharedTemplates, request: StartRequest): Promise<Prefix | undefined> {
+    const { candidate, isInProgress, waitedMs } = await shared.nearest(request);
+    const bytes = candidate && (await this.#parts.candidates.load(candidate, request));
+    if (candidate === undefined || bytes === undefined) {
       return undefined;
     }
-    const end = nearest.shared === nearest.tokens ? 'ends there' : 'differs from there on';
-    const what = nearest.source === 'sequence' ? 'conversation' : 'cached template';
-    const reason = `the template has no entry: it shares ${nearest.shared} of its ${tokens.length} tokens with a ${what} of ${nearest.tokens} tokens, which ${end}`;
-    return { source: sourceOf(nearest), cache: 'prefix', cachedTokens: nearest.shared, bytes, reason };
+    const { length } = request.tokens;
+    const end = candidate.shared === candidate.tokens ? 'ends there' : 'differs from there on';
+    const kind = candidate.source === 'sequence' ? 'conversation' : 'cached template';
+    const other = isInProgress ? 'a template in progress' : `a ${kind} of ${candidate.tokens} tokens, which ${end}`;
+    const reason = `the template has no entry: it shares ${candidate.shared} of its ${length} tokens with ${other}`;
+    const source = sourceOf(candidate);
+    return {
+      source,
+      cache: 'prefix',
+      cachedTokens: candidate.shared,
+      bytes,
+      reason,
+      ...(waitedMs > 0 && { waitedMs }),
+    };
   }
 
-  /** Decodes the template from position `from` on. Cuts the prefill at breakpoints. */
+  /**
+   * Decodes the template from position `from` on. Cuts the prefill at breakpoints, and where other templates branch off.
+   *
+   * @param onCut called at each cut
+   */
   async #decode(
     { sequence, tokens, breakpoints, signal }: StartRequest,
     from: number,
-    onCut: (cut: number) => Promise<void>,
+    onCut: (kind: CutKind) => Promise<void>,
   ): Promise<void> {
-    let position = from;
-    for (const cut of [
-      ...breakpoints.filter((breakpoint) => breakpoint > from && breakpoint < tokens.length),
-      tokens.length,
-    ]) {
-      if (cut > position) {
-        await this.#parts.engine.prefill(sequence, tokens.slice(position, cut), { signal });
-        position = cut;
-      }
-      if (cut < tokens.length) {
-        await onCut(cut);
+    const { length } = tokens;
+    const inside = breakpoints.filter((breakpoint) => breakpoint > from && breakpoint < length);
+    for (let position = from; position < length; ) {
+      const next = inside.find((breakpoint) => breakpoint > position) ?? length;
+      const { end, isBranch } = this.#shared?.nextPiece(sequence, next) ?? { end: next, isBranch: false };
+      await this.#parts.engine.prefill(sequence, tokens.slice(position, end), { signal });
+      position = end;
+      if (end < length && (isBranch || end === next)) {
+        await onCut(end === next ? 'breakpoint' : 'branch');
+        this.#shared?.noteKept(sequence);
       }
     }
   }
 
-  async #saveBreakpoint(request: StartRequest, cut: number, prefillMs: number): Promise<void> {
+  /** Keeps the decoded beginning of a template in memory, and the beginning up to a breakpoint also on disk. */
+  async #keepBeginning(request: StartRequest, kind: CutKind, prefillMs: number): Promise<void> {
     const { states, disk, writeBehind } = this.#parts;
-    const { keyring, tokens } = request;
-    const head = tokens.slice(0, cut);
-    const key = keyring.keyOf(head);
+    const { keyring, sequence } = request;
+    const tokens = sequence.tokens.slice();
+    const key = keyring.keyOf(tokens);
     if (states.find(key) !== undefined || disk?.index.get(disk.nameOf(key)) !== undefined) {
       return;
     }
     const captured = await this.#copier.capture(request, { kind: 'template', key });
-    if (captured !== undefined) {
-      writeBehind.save({ key, keyring, ...captured, tokens: head, prefillMs });
+    if (captured === undefined) {
+      return;
+    }
+    const beginning = { key, keyring, ...captured, tokens, prefillMs };
+    if (kind === 'breakpoint') {
+      writeBehind.save(beginning);
+    } else if (writeBehind.keep(beginning) === undefined) {
+      captured.transfer.end();
     }
   }
 
@@ -295,4 +341,9 @@ export class TemplateLoader {
       await this.#decode(request, 0, () => Promise.resolve());
     }
   }
+}
+
+/** Adds the time of a wait to the result of a start. */
+function afterWait(ms: number, filled: Filled): Filled {
+  return ms === 0 ? filled : { ...filled, waitedMs: ms + (filled.waitedMs ?? 0) };
 }

@@ -47,13 +47,14 @@ export interface ChatHost extends ChatServices {
   requireOpen: () => void;
 }
 
-type TemplateHost = Pick<ChatHost, 'defaults' | 'stableTools' | 'templates' | 'contextSize' | 'mcp'>;
+type SourceHost = Pick<ChatHost, 'defaults' | 'stableTools' | 'mcp'>;
 
 interface TemplateRequest {
   systemPrompt?: string | undefined;
   tools?: readonly Tool[] | undefined;
   /** The messages at the start of the conversation: see {@link withCalledTools}. @default none */
   messages?: readonly ChatMessage[];
+  tenant?: string | undefined;
   signal?: AbortSignal | undefined;
   /** Whether the system prompt and tools are those of a saved session. The agent's defaults are then not added. */
   isRestored?: boolean;
@@ -65,7 +66,7 @@ interface TemplateRequest {
  * @throws HeadstartError `SCHEMA_INVALID`.
  */
 export async function templateSource(
-  { defaults, stableTools, mcp }: TemplateHost,
+  { defaults, stableTools, mcp }: SourceHost,
   { systemPrompt, tools: requested, messages = [], signal, isRestored = false }: TemplateRequest,
 ): Promise<{ source: TemplateSource; tools: ToolSet }> {
   const ownTools = requested === undefined ? defaults.tools : await ToolSet.prepare(requested);
@@ -84,11 +85,11 @@ export async function templateSource(
  * @throws HeadstartError `CONTEXT_FULL`, `SCHEMA_INVALID`, and the errors of rendering.
  */
 export async function findTemplate(
-  host: TemplateHost,
+  host: SourceHost & Pick<ChatHost, 'cache' | 'templates' | 'contextSize'>,
   request: TemplateRequest,
 ): Promise<{ source: TemplateSource; tools: ToolSet; boundary: Boundary }> {
   const { source, tools } = await templateSource(host, request);
-  const boundary = await host.templates.find(source);
+  const boundary = await host.cache.expecting(request.tenant, () => host.templates.find(source));
   const { length } = boundary.tokens;
   if (length >= host.contextSize) {
     throw contextFull(

@@ -110,7 +110,8 @@ async function answer(
   return runReply(ownerOf(request), limits, queue, async () => {
     const { source, turn } = await readRequest(host, request, conversation, limits);
     const hints = hintsOf(host, request, source);
-    const boundary = await (hints?.template() ?? host.templates.find(source));
+    const find = () => hints?.template() ?? host.templates.find(source);
+    const boundary = await host.cache.expecting(request.tenant, find);
     const arrival = { hasTools: (source.tools?.length ?? 0) > 0, at: arrivedAt };
     const sequence = requestSequence(host, request, boundary, { epoch, arrival });
     const lock = new TurnLock(host.lock, sequence);

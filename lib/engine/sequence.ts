@@ -73,6 +73,8 @@ export class Sequence {
   #isTrimming = false;
   /** Tokens in front of this position have no cell in a sliding-window cache: see `#cellsInWindow`. */
   #windowStart = 0;
+  /** Callers of {@link untilGrownTo}, with the lengths that they wait for. */
+  #growthWaiters: { length: number; resolve: () => void }[] = [];
 
   constructor(context: EngineContext, options: SequenceOptions = {}) {
     const { templateLength = 0, kind = 'conversation', affinity, tenant, epoch = 0, arrival, onEvicted } = options;
@@ -175,6 +177,28 @@ export class Sequence {
       this.#tokens[this.#length++] = tokens[index] as number;
     }
     this.onDecoded?.(end, to - from);
+    this.#notifyGrown();
+  }
+
+  /**
+   * Resolves when tokens were added to the sequence, and the sequence then holds at least `length` tokens. Stays pending
+   * if that never happens.
+   */
+  untilGrownTo(length: number): Promise<void> {
+    return new Promise((resolve) => this.#growthWaiters.push({ length, resolve }));
+  }
+
+  #notifyGrown(): void {
+    const waiters = this.#growthWaiters;
+    if (waiters.length === 0) {
+      return; // the usual case: this method is called for each token of a reply
+    }
+    this.#growthWaiters = waiters.filter(({ length }) => length > this.#length);
+    for (const { length, resolve } of waiters) {
+      if (length <= this.#length) {
+        resolve();
+      }
+    }
   }
 
   /** Removes all tokens. */
@@ -333,6 +357,7 @@ export class Sequence {
     this.#tokens.set(tokens);
     this.#length = tokens.length;
     this.#windowStart = windowStart;
+    this.#notifyGrown();
   }
 
   /** Records that the tokens from position `length` on were removed. */

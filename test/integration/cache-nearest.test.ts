@@ -1,8 +1,8 @@
 // A template without an entry reuses the longest prefix that it shares with a cached template. Only the rest is
 // prefilled.
-import type { StartReport } from 'llama-headstart';
+import { type StartReport, subscribeDiagnostics } from 'llama-headstart';
 import type { ToolDefinition } from 'llama-headstart/internal';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { EXACT, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
 import { type LabOptions, someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
@@ -27,6 +27,37 @@ const others: ToolDefinition[] = ['sell', 'rent', 'lend'].map((name) => ({
   name,
   description: `To ${name} a bicycle`,
 }));
+
+describe.each(['dense', 'recurrent', 'hybrid', 'sliding-window'] as const)(
+  'templates of the %s model that are started together',
+  (name) => {
+    const layouts = variants(['unified', 'split'] as const, (layout) => (layout === 'split') === (name === 'hybrid'));
+    it.each(layouts)('decode their common beginning once, and give the replies of cold starts (%s)', async (layout) => {
+      const lab = await openLab({ path: microModel(name), layout, sessions: 4, batchSize: 64, ...NEAREST });
+      const templates = [2, 3, 4, 5].map((seed) => template(seed));
+      const runs = await Promise.all(templates.map((tokens) => lab.run(tokens, MESSAGE, 4)));
+      expect(lab.context.counters().decodedTokens).toBe(HEAD.length + 4 * (50 + MESSAGE.length + 3));
+      expect(runs.map(({ report }) => report.cachedTokens).sort((a, b) => a - b)).toEqual([0, 200, 200, 200]);
+      const cold = await openLab({ path: microModel(name), layout });
+      for (const [index, { tokens }] of runs.entries()) {
+        const alone = await cold.run(templates[index] as Int32Array, MESSAGE, 4, { cache: false });
+        expect(tokens).toEqual(alone.tokens);
+      }
+    });
+
+    it('decode it once more if the first start is aborted', async () => {
+      const lab = await openLab({ path: microModel(name), sessions: 4, batchSize: 32, ...NEAREST });
+      const controller = new AbortController();
+      onTestFinished(subscribeDiagnostics('decode', () => controller.abort()));
+      const first = lab.start(template(2), { signal: controller.signal });
+      const others = Promise.all([3, 4, 5].map((seed) => lab.start(template(seed))));
+      await expect(first).rejects.toMatchObject({ code: 'ABORTED' });
+      const cached = (await others).map(({ cachedTokens }) => cachedTokens);
+      expect(cached.sort((a, b) => a - b).slice(1)).toEqual([200, 200]);
+      expect(lab.context.counters().decodedTokens).toBeLessThanOrEqual(32 + HEAD.length + 3 * 50);
+    });
+  },
+);
 
 describe('for a model whose state can be trimmed', () => {
   it.each(['resident', 'memory', 'disk'] as const)(

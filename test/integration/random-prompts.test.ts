@@ -55,7 +55,8 @@ function concat(...parts: Int32Array[]): Int32Array {
   return Int32Array.from(parts.flatMap((part) => [...part]));
 }
 
-const TEMPLATE = someTokens(50, 77);
+/** Templates that share their first tokens. */
+const TEMPLATES = [1, 2].map((seed) => concat(someTokens(40, 77), someTokens(20, seed)));
 const part = (depth: number, branch: number) =>
   someTokens(10 + ((depth * 31 + branch * 17) % 50), depth * 10 + branch + 1);
 
@@ -71,6 +72,7 @@ class Program {
   readonly #random: () => number;
   readonly #tenant: string | undefined;
   readonly #open: ConversationSequence[] = [];
+  readonly #templates = new Map<ConversationSequence, Int32Array>();
 
   constructor(shared: Shared, index: number) {
     this.#shared = shared;
@@ -102,7 +104,7 @@ class Program {
   async #prompt(signal = new AbortController().signal): Promise<void> {
     const conversation = this.#any();
     const path = Array.from({ length: 1 + this.#below(MAX_DEPTH) }, (_, depth) => part(depth, this.#below(2)));
-    const template = this.#below(8) > 0 ? TEMPLATE : new Int32Array();
+    const template = (this.#below(8) > 0 && this.#templates.get(conversation)) || new Int32Array();
     const prompt = concat(template, ...path, someTokens(1 + this.#below(5), 99));
     const ends = path.map((_, depth) => concat(template, ...path.slice(0, depth + 1)).length);
     conversation.setBusy(true);
@@ -204,7 +206,10 @@ class Program {
 
   #create(): ConversationSequence {
     const { engine, prefixCache: cache } = this.#shared.lab;
-    return new ConversationSequence({ engine, cache, template: TEMPLATE, useCache: true, tenant: this.#tenant });
+    const template = TEMPLATES[this.#below(TEMPLATES.length)] as Int32Array;
+    const created = new ConversationSequence({ engine, cache, template, useCache: true, tenant: this.#tenant });
+    this.#templates.set(created, template);
+    return created;
   }
 
   #below(limit: number): number {
@@ -255,7 +260,9 @@ async function expectConsistent({ context, sessions, residents }: Engine): Promi
 describe.each(variants(LABS, ([title]) => REPRESENTATIVES.includes(title)))('with %s', (_, { name, ...settings }) => {
   it(`random prompts give the same logits as in an empty engine (seed ${seed})`, { timeout: 600_000 }, async () => {
     const context = { ...F32, ...settings.context };
-    const lab = await openLab({ path: microModel(name), flashAttention: false, kvCells: 1536, ...settings, context });
+    const cache = { reuse: 'nearest', ...settings.cache } as const;
+    const path = microModel(name);
+    const lab = await openLab({ path, flashAttention: false, kvCells: 1536, ...settings, context, cache });
     const counts = { compared: 0, aborted: 0 };
     const noise = name === 'dense-quantised' ? QUANTIZED_NOISE : NOISE;
     const shared = { lab, counts, noise, logitsOf: await coldLogits(name) };

@@ -1,8 +1,8 @@
 // Requests share prefills that are in progress or were aborted, on every kind of memory. Each reply equals the reply of
 // an agent that prefills everything.
-import { type AgentServer, type Reply, subscribeDiagnostics } from 'llama-headstart';
+import { type AgentServer, type Reply, type SessionOptions, subscribeDiagnostics } from 'llama-headstart';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { type AgentSettings, EXACT, startAgent } from '../helpers/agents.js';
+import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { expectSameFirstToken } from '../helpers/first-token.js';
 import { prefilledBy, user } from '../helpers/messages.js';
 import type { MicroModelName } from '../helpers/models.js';
@@ -43,13 +43,18 @@ async function expectAsCold(
 ) {
   const agent = await open(name, kvLayout, { nSeqMax: 1, maxMemoryBytes: 0, ...settings });
   for (const [content, all] of Object.entries(replies)) {
-    const session = await agent.createSession({ templateCache: false });
-    const cold = await session.send(content, OPTIONS);
-    await session.close();
+    const cold = await askCold(agent, content);
     for (const reply of all) {
       expectSameFirstToken(reply, cold);
     }
   }
+}
+
+async function askCold(agent: AgentServer, content: string, options: SessionOptions = {}): Promise<Reply> {
+  const session = await agent.createSession({ ...options, templateCache: false });
+  const reply = await session.send(content, OPTIONS);
+  await session.close();
+  return reply;
 }
 
 /** Resolves when `count` chunks of prompts were decoded. */
@@ -93,6 +98,49 @@ describe.each(REPRESENTATIVES)('with the %s model in the %s layout', (name, kvLa
       Object.fromEntries(contents.map((content, at) => [content, [replies[at] as Reply]])),
     );
   });
+
+  it('a request waits for its common head with a longer prompt, but not for the rest of that prompt', async () => {
+    const agent = await open(name, kvLayout);
+    const contents = [`${HEAD}And a brake? ${'It squeals. '.repeat(100)}`, `${HEAD}What is a hub?`];
+    const ended: string[] = [];
+    const send = async (content: string) => {
+      const reply = await ask(agent, content);
+      ended.push(content);
+      return reply;
+    };
+    const [long, short] = (await Promise.all(contents.map(send))) as [Reply, Reply];
+    expect(ended).toEqual([...contents].reverse());
+    expect(prefilledBy(long) + prefilledBy(short)).toBeLessThan(long.usage.inputTokens + NEW_TOKENS);
+    await expectAsCold(name, kvLayout, { [contents[1] as string]: [short] });
+  });
+
+  const starts = ['requests', 'sessions'] as const;
+  it.each(variants(starts, (start) => start === 'requests' || kvLayout === 'split'))(
+    '%s that arrive together with different templates prefill the common head of the templates once',
+    async (start) => {
+      const agent = await open(name, kvLayout, { reuse: 'nearest', cacheDir: await temporaryDirectory() });
+      const prompts = ['chains', 'brakes', 'hubs'].map((part) => `${HEAD}You know all about ${part}.`);
+      const askIn = async (content: string) => {
+        if (start === 'requests') {
+          return agent.chat({ messages: [{ role: 'system', content }, user('Hello')], ...OPTIONS }).result;
+        }
+        const session = await agent.createSession({ systemPrompt: content });
+        return session.send('Hello', OPTIONS);
+      };
+      const replies = await Promise.all(prompts.map(askIn));
+      const { decodedTokens } = agent.health();
+      const own = replies.reduce(
+        (sum, { usage }) => sum + usage.inputTokens + usage.outputTokens - HEAD_TOKENS,
+        HEAD_TOKENS,
+      );
+      expect(decodedTokens).toBeLessThan(own + NEW_TOKENS);
+      expect(agent.health()).toMatchObject({ activeSessions: 0, queueLength: 0 });
+      const cold = await open(name, kvLayout, { nSeqMax: 1, maxMemoryBytes: 0 });
+      for (const [index, systemPrompt] of prompts.entries()) {
+        expectSameFirstToken(replies[index] as Reply, await askCold(cold, 'Hello', { systemPrompt }));
+      }
+    },
+  );
 
   it('a request continues at a place where earlier requests branched off', async () => {
     const agent = await open(name, kvLayout);

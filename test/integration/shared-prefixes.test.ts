@@ -196,26 +196,34 @@ describe('with a unified KV cache', () => {
 });
 
 describe('a prompt', () => {
-  /** Returns whether a prompt waits for an earlier prompt of `length` tokens with which it shares `shared` tokens. */
-  const waits = async ({ shared, length, group = 'a' }: { shared: number; length: number; group?: string }) => {
+  /** Returns whether a prompt waits for an earlier prompt with which it shares `shared` tokens. */
+  const waits = async ({ shared = 200, available = 0, decoded = 0, group = 'a' }) => {
     const { engine } = await openEngine({ maxSequences: 1 });
     const prompts = new PromptsInProgress();
-    const terms = { available: 100, minimumGain: 16, needsCut: false };
+    const terms = { available, minimumGain: 16, needsCut: false };
     const sequence = engine.createSequence();
     sequence.group = 'a';
-    prompts.begin(sequence, someTokens(length, 1), 100);
+    const earlier = someTokens(2000, 1);
+    prompts.begin(sequence, earlier, 0);
+    sequence.append(earlier, 0, decoded);
     const tokens = Int32Array.of(...someTokens(shared, 1), 1, 1, 1);
     const waiting = prompts.worthWaitingFor({ group, tokens, canTrim: true }, terms);
-    prompts.end(sequence);
+    sequence.append(earlier, decoded, Math.max(decoded, shared)); // the wait ends when the shared tokens are decoded
     await waiting;
     expect(prompts.worthWaitingFor({ group, tokens, canTrim: true }, terms)).toBeUndefined();
     return waiting !== undefined;
   };
 
-  it('waits for an earlier prompt only if the wait is not much longer than decoding the shared tokens', async () => {
-    expect(await waits({ shared: 200, length: 300 })).toBe(true);
-    expect(await waits({ shared: 200, length: 301 })).toBe(false);
-    expect(await waits({ shared: 115, length: 130 })).toBe(false);
-    expect(await waits({ shared: 200, length: 300, group: 'b' })).toBe(false);
+  it('waits until an earlier prompt has decoded their common beginning', async () => {
+    expect(await waits({ shared: 200 })).toBe(true);
+    expect(await waits({ shared: 1000, decoded: 900, available: 900 })).toBe(true);
+    expect(await waits({ shared: 1000, decoded: 990, available: 990 })).toBe(false);
+    expect(await waits({ shared: 200, group: 'b' })).toBe(false);
+  });
+
+  it('does not wait if it already has most of the common beginning, or if the common beginning is decoded', async () => {
+    expect(await waits({ shared: 300, available: 150 })).toBe(true);
+    expect(await waits({ shared: 300, available: 151 })).toBe(false);
+    expect(await waits({ shared: 300, decoded: 300 })).toBe(false);
   });
 });
