@@ -154,11 +154,8 @@ export class StepReply {
     const written = generated.finishReason === 'aborted' ? [] : toolCalls.slice(0, this.#request.maxCalls);
     const calls = this.#inputs.finish(written);
     this.#isFinished = true;
-    const isWhole = !isCut && !reader.stopped && this.#generation.hasEndToken;
-    // A call must not be cut, and a whole reply must not have more calls than its message.
-    if (isWhole ? written.length === toolCalls.length : written.length === 0) {
-      this.#remember(isWhole, written);
-    }
+    const isEnded = !isCut && !reader.stopped && this.#generation.hasEndToken;
+    this.#remember(isEnded && written.length === toolCalls.length, written);
     return { parts: textParts(rest), message: messageOf(reader, calls), calls, generated };
   }
 

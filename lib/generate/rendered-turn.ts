@@ -7,7 +7,7 @@ import type { Renderer, TemplateSource } from '../prompt/renderer.js';
 import { findReplyEnd } from '../prompt/reply-end.js';
 import { commonPrefixLength, sameTokens } from '../tokens.js';
 import { Detokenizer } from './detokenizer.js';
-import { ReplyReader } from './reply-reader.js';
+import { ReplyReader, type ReplyValues } from './reply-reader.js';
 import { haveSameValues, isBeginningOf, type SampledReply } from './sampled-reply.js';
 
 /** Whose conversation a reply belongs to. */
@@ -79,7 +79,7 @@ export class TurnMatcher {
           return { known, tokens: turn, end };
         }
         if (await this.#isSame(known, turn, conversation)) {
-          return { known, tokens: known.reply.isWhole ? sampled : this.#withBeginning(sampled, turn), end };
+          return { known, tokens: known.reply.isWhole ? sampled : this.#withBeginning(known.reply, turn), end };
         }
       }
     }
@@ -160,14 +160,16 @@ export class TurnMatcher {
   }
 
   /**
-   * Replaces the first tokens of the turn by the sampled tokens with the same text. The replacement ends at the last
-   * position at which a sampled token and a token of the turn both end, but not inside a character. The other tokens of
-   * the turn stay.
+   * Replaces the first tokens of the turn by the sampled tokens of a cut reply with the same text. The replacement ends
+   * at the last position inside the visible text at which a sampled token and a token of the turn both end, but not
+   * inside a character. The other tokens of the turn stay.
    */
-  #withBeginning(sampled: readonly number[], turn: Int32Array): number[] {
+  #withBeginning({ opening, tokens, values }: SampledReply, turn: Int32Array): number[] {
+    const sampled = [...opening, ...tokens];
     const [mine, theirs] = [this.#bytes(sampled), this.#bytes([...turn])];
-    const text = Buffer.concat(theirs);
-    const shared = commonPrefixLength(Buffer.concat(mine), text);
+    const [raw, text] = [Buffer.concat(mine), Buffer.concat(theirs)];
+    const start = endsOf(mine)[opening.length - 1] ?? 0;
+    const shared = Math.min(commonPrefixLength(raw, text), visibleEnd(raw, start, values));
     const counts = new Map(endsOf(mine).map((end, index) => [end, index + 1]));
     const ends = endsOf(theirs);
     const last = ends.findLastIndex((end) => end <= shared && counts.has(end) && !isInCharacter(text, end));
@@ -187,6 +189,20 @@ function tokensIn(set: ReadonlySet<number>, tokens: ArrayLike<number>): number[]
 function endsOf(parts: readonly Uint8Array[]): number[] {
   let end = 0;
   return parts.map(({ length }) => (end += length));
+}
+
+/**
+ * The end of the visible text in the bytes of a reply, or of the reasoning if there is no text. Calls may follow. The
+ * result may be too small, but never too large, if the same text occurs earlier.
+ *
+ * @param start the position at which the reply begins
+ */
+function visibleEnd(raw: Buffer, start: number, { reasoning, text }: ReplyValues): number {
+  return [reasoning, text].reduce((end, part) => {
+    const [certain = ''] = part.split('\ufffd'); // the character stands for bytes that are no text
+    const at = raw.indexOf(certain, end);
+    return at < 0 ? end : at + Buffer.byteLength(certain);
+  }, start);
 }
 
 /** Whether a position in a text is inside a character of UTF-8. */

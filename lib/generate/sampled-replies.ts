@@ -13,7 +13,7 @@ import type {
   TextOptions,
   TokenizedPrompt,
 } from '../prompt/renderer.js';
-import { commonPrefixLength, concatTokens, TokenHash } from '../tokens.js';
+import { commonPrefixLength, concatTokens, sameTokens, TokenHash } from '../tokens.js';
 import { type Conversation, type KnownReply, type ReplyOwner, TurnMatcher } from './rendered-turn.js';
 import type { ReplyValues } from './reply-reader.js';
 import { readSampledReply, type SampledReply } from './sampled-reply.js';
@@ -92,7 +92,7 @@ export class SampledReplies {
         this.#remember(keeper, scope, prompt, options, reply);
       }
     };
-    return { ...prompt, scope, remember };
+    return Object.assign(prompt, { scope, remember }); // a copy would find the text of the prompt
   }
 
   /**
@@ -199,24 +199,38 @@ export class SampledReplies {
           match.known.isContinued = true;
           match.known.keepers.add(keeper);
         }
-        hash.add(match.tokens);
-        length += match.tokens.length;
-        parts.push(rendered.subarray(copied, at), match.tokens);
-        at = match.end;
-        copied = at;
+        const { tokens, end } = match;
+        hash.add(tokens);
+        length += tokens.length;
+        if (!sameTokens(tokens, rendered.subarray(at, end))) {
+          parts.push(rendered.subarray(copied, at), tokens);
+          copied = end;
+        }
+        at = end;
       }
     }
-    if (copied === 0) {
-      return prompt;
-    }
-    const tokens = concatTokens([...parts, rendered.subarray(copied)]);
-    return { ...prompt, tokens, text: await this.#textOf(tokens) };
+    return parts.length === 0 ? prompt : this.#withTokens(prompt, concatTokens([...parts, rendered.subarray(copied)]));
   }
 
-  async #textOf(tokens: Int32Array): Promise<string> {
+  /** Changes the tokens of a prompt. Its text is found only if a caller needs it. */
+  #withTokens<Rendered extends TokenizedPrompt>(prompt: Rendered, tokens: Int32Array): Rendered {
+    const textOf = () => this.#textOf(tokens);
+    let text: string | undefined;
+    return {
+      ...prompt,
+      tokens,
+      get text() {
+        text ??= textOf();
+        return text;
+      },
+    };
+  }
+
+  #textOf(tokens: Int32Array): string {
     const { bos, addsBos } = this.#model.info.vocabulary;
     const written = addsBos && tokens[0] === bos ? tokens.subarray(1) : tokens;
-    return new TextDecoder().decode(await this.#model.detokenize(written, { special: true }));
+    const bytes = Array.from(written, (token) => this.#model.tokenToBytes(token, { special: true }));
+    return new TextDecoder().decode(Buffer.concat(bytes));
   }
 
   /** The replies to prompts that have `length` tokens with this hash, the last one `token`, in front of the opening. */

@@ -17,7 +17,7 @@ export interface SampledReply {
   tokens: readonly number[];
   /**
    * Whether a token that ends generation ended the reply. Otherwise a stop string, a limit or an abort ended it, and
-   * only the beginning of `tokens` may be used.
+   * only the tokens inside its reasoning and text may be used.
    */
   isWhole: boolean;
   values: ReplyValues;
@@ -71,14 +71,13 @@ export function haveSameValues(a: ReplyValues, b: ReplyValues): boolean {
 }
 
 /**
- * Whether `beginning` is a part of a reply that was cut off. A client that aborted the reply may have received less than
- * was sampled. A reply with calls is never such a part.
+ * Whether the text of `beginning` is a part of the text of a reply that was cut off. A client that aborted the reply may
+ * have received less than was sampled. Calls do not count, because the tokens of a cut reply are used only in front of
+ * its calls.
  */
 export function isBeginningOf(reply: ReplyValues, beginning: ReplyValues): boolean {
   return (
-    beginning.reasoning.trim() === reply.reasoning.trim() &&
-    reply.text.trimStart().startsWith(beginning.text.trim()) &&
-    beginning.toolCalls.length === 0
+    beginning.reasoning.trim() === reply.reasoning.trim() && reply.text.trimStart().startsWith(beginning.text.trim())
   );
 }
 

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import type { AssistantMessage, ChatMessage } from 'llama-headstart';
 import {
   type ConversationPrompt,
+  commonPrefixLength,
   Renderer,
   ReplyReader,
   SampledReplies,
@@ -55,8 +56,12 @@ class Lab {
   }
 
   /** Remembers a reply to a prompt, with separate tokens for its characters. Returns the tokens. */
-  async sample(prompt: ConversationPrompt, raw: string, more: { isWhole?: boolean; tokens?: number[] } = {}) {
-    const { isWhole = true, tokens = await separateTokens(raw) } = more;
+  async sample(
+    prompt: ConversationPrompt,
+    raw: string,
+    more: { isWhole?: boolean; tokens?: number[]; cut?: string } = {},
+  ) {
+    const { isWhole = true, cut = '', tokens = await separateTokens(raw + cut) } = more;
     const values = await ReplyReader.read(model, prompt.format, this.isStructured, raw);
     prompt.remember({ tokens, isWhole, values, isStructured: this.isStructured });
     return tokens;
@@ -228,6 +233,29 @@ describe('a reply that did not end by itself', () => {
       const words = (all: readonly number[]) => all.slice(0, all.indexOf(rendered.at(-1) as number));
       expect(words(next)).toEqual(words(rendered));
     }
+  });
+
+  it.each([
+    ['Qwen-Qwen2.5-7B-Instruct', '<tool_call>', '\n<tool_call>\n{"name": "fi'],
+    ['Qwen-Qwen3-0.6B', '<tool_call>', ''],
+    ['unsloth-mistral-Devstral-Small-2507', '[TOOL_CALLS]', ''],
+  ])('keeps the tokens of its text, but not of its complete call, in the format of %s', async (name, call, cut) => {
+    const lab = new Lab(templateOf(name), { tools: [TOOL] });
+    const first = await lab.prompt([USER]);
+    const toolCalls = [{ toolCallId: 'abc123def', toolName: 'find_part', input: { name: 'chain' } }];
+    const result: ChatMessage = { role: 'tool', toolCallId: 'abc123def', toolName: 'find_part', content: 'found' };
+    const withText = (text: string) => [USER, { ...assistant(text), toolCalls }, result];
+    const messages = withText('Let me look in the list.');
+    const reply = (await lab.prompt(messages)).text.slice(first.text.length);
+    const sampled = await lab.sample(first, reply.slice(0, reply.indexOf('<|im_end|>')), { isWhole: false, cut });
+    const kept = await separateTokens(reply.slice(0, reply.indexOf(call)).trimEnd());
+    const { tokens } = await lab.prompt(messages);
+    const written = tokens.subarray(first.tokens.length);
+    expect([...written.subarray(0, kept.length)]).toEqual(kept);
+    expect(commonPrefixLength(written, sampled)).toBeLessThan(kept.length + 4); // the call is as rendered
+    const beginning = await separateTokens(reply.slice(0, reply.indexOf(' in the list')));
+    expect(await lab.contains(withText('Let me look'), first, beginning)).toBe(true);
+    await lab.expectRendered(withText('I look in the list.'));
   });
 
   it('is as rendered if its text differs, or if its thought has no end', async () => {
