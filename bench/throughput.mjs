@@ -7,24 +7,28 @@
 // and turns the token into text. The baseline is one loop over all sequences. `sessions` has the rates of an agent's
 // sessions. The benchmark reads each session as a stream of parts.
 //
-// `jsMs` is the time in which the JavaScript thread does not wait for events (`performance.eventLoopUtilization`), per
-// sequence and step. `jsMs` includes the time in which the thread is ready to run but llama.cpp's threads use all
-// cores. `jsCpuMs` is the thread's processor time per sequence and step. `bare` has `jsMs` and `jsCpuMs` of a loop that
-// only calls `decode` of the native context for one sequence.
+// `javaScriptMs` is the time in which JavaScript, or native code that it called, ran per sequence and step. The source is
+// V8's profiler, in rounds of their own, because the profiler slows a program down. `jsMs` is the time in which the
+// JavaScript thread does not wait for events (`performance.eventLoopUtilization`). `jsMs` includes the time in which the
+// thread is ready to run but llama.cpp's threads use all cores. `jsCpuMs` is the thread's processor time, including the
+// time to wake up and to go to sleep. `bare` has these times of a loop that only calls `decode` of the native context
+// for one sequence.
 
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { systemPrompt } from '../scripts/demo/template.mjs';
 import { generate, generateBare, leaseAll, placeSequences } from './lib/generate.mjs';
-import { measureShare } from './lib/js-share.mjs';
+import { JavaScriptTimes } from './lib/javascript-times.mjs';
 import { runBench } from './lib/run-bench.mjs';
 import { TimedProgram } from './lib/timed-program.mjs';
-import { interleave, median } from './lib/trials.mjs';
+import { interleave } from './lib/trials.mjs';
 
 const WIDTHS = [1, 2, 4, 8, 16, 32];
 const MAX_WIDTH = Math.max(...WIDTHS);
 const SESSIONS = [1, 8];
+/** The number of rounds that run under V8's profiler, after the timed rounds. */
+const PROFILED_ROUNDS = 3;
 
 async function measure({ model: path, baselineProgram, directory }, options, onProgress) {
   const [rounds, steps, count] = [options.rounds, options.steps, options.tokens].map(Number);
@@ -60,29 +64,15 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
     sampling: { temperature: 0 },
   });
 
-  const shares = {}; // by the measure's name: the times from measureShare(), divided by the number of tokens
-  const recordShare = (name, { active, cpu }, tokens) => {
-    shares[name] ??= { active: [], cpu: [] };
-    shares[name].active.push(active / tokens);
-    shares[name].cpu.push(cpu / tokens);
-  };
-  const shareOf = (name) => {
-    const { active, cpu } = shares[name]; // the first round is a warm-up
-    return { jsMs: median(active.slice(1)), jsCpuMs: median(cpu.slice(1)) };
-  };
+  const times = new JavaScriptTimes();
   const measures = WIDTHS.flatMap((width) => [
     [
       `ours${width}`,
       async () => {
         await placeSequences(sequences, state, width, unified);
-        const end = measureShare();
-        const begin = performance.now();
-        await Promise.all(
-          sequences.slice(0, width).map((sequence) => generate(model, engine, prefix, sequence, steps)),
+        return await times.measure(`ours${width}`, width * steps, () =>
+          Promise.all(sequences.slice(0, width).map((sequence) => generate(model, engine, prefix, sequence, steps))),
         );
-        const ms = performance.now() - begin;
-        recordShare(`ours${width}`, end(), width * steps);
-        return ms;
       },
     ],
     [`llama${width}`, () => baseline.ms(`generate ${width} ${steps}`)],
@@ -91,12 +81,7 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
     'bare',
     async () => {
       await placeSequences(sequences, state, 1, unified);
-      const end = measureShare();
-      const begin = performance.now();
-      await generateBare(context, prefix, steps);
-      const ms = performance.now() - begin;
-      recordShare('bare', end(), steps);
-      return ms;
+      return await times.measure('bare', steps, () => generateBare(context, prefix, steps));
     },
   ]);
   for (const width of SESSIONS) {
@@ -105,11 +90,13 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
       () =>
         streamSessions(agent, width, steps, {
           subscribe: subscribeDiagnostics,
-          onShare: (...args) => recordShare(`sessions${width}`, ...args),
+          measure: (tokens, work) => times.measure(`sessions${width}`, tokens, work),
         }),
     ]);
   }
   const medians = await interleave(rounds, Object.fromEntries(measures), onProgress);
+  times.profiled = true;
+  await interleave(PROFILED_ROUNDS, Object.fromEntries(measures.filter(([name]) => !name.startsWith('llama'))));
   await baseline.stop();
   await agent.close();
   await engine.close();
@@ -118,11 +105,11 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
   const rows = WIDTHS.map((width) => {
     const rate = (ms) => (width * steps * 1000) / ms;
     const [ours, llama] = [rate(medians[`ours${width}`]), rate(medians[`llama${width}`])];
-    return { sequences: width, ours, llama, ratio: ours / llama, ...shareOf(`ours${width}`) };
+    return { sequences: width, ours, llama, ratio: ours / llama, ...times.of(`ours${width}`) };
   });
   const sessions = SESSIONS.map((width) => {
     const ms = medians[`sessions${width}`];
-    return { sessions: width, tokensPerSecond: (width * steps * 1000) / ms, ...shareOf(`sessions${width}`) };
+    return { sessions: width, tokensPerSecond: (width * steps * 1000) / ms, ...times.of(`sessions${width}`) };
   });
   return {
     model: basename(path),
@@ -130,7 +117,9 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
     rows,
     sessions,
     /** The time of the JavaScript thread in a loop that only decodes. */
-    bare: shareOf('bare'),
+    bare: times.of('bare'),
+    /** The largest `javaScriptMs` of the rows. */
+    javaScriptMsPerSequenceStep: Math.max(...rows.map(({ javaScriptMs }) => javaScriptMs)),
     /** The largest `jsMs` of the rows. */
     jsMsPerSequenceStep: Math.max(...rows.map(({ jsMs }) => jsMs)),
   };
@@ -141,7 +130,7 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
  * starts when every session has its first token. By then, some sessions have generated more tokens, which the
  * measurement misses. The result is scaled to the full number of tokens.
  */
-async function streamSessions(agent, count, steps, { subscribe, onShare }) {
+async function streamSessions(agent, count, steps, { subscribe, measure }) {
   const streams = [];
   for (let index = 0; index < count; index++) {
     const session = await agent.createSession();
@@ -155,11 +144,7 @@ async function streamSessions(agent, count, steps, { subscribe, onShare }) {
   });
   await Promise.all(streams.map(({ parts }) => parts.next())); // wait until every prompt is prefilled
   unsubscribe();
-  const end = measureShare();
-  const begin = performance.now();
-  await Promise.all(streams.map(({ parts }) => readAll(parts)));
-  const ms = performance.now() - begin;
-  onShare(end(), tokens);
+  const ms = await measure(tokens, () => Promise.all(streams.map(({ parts }) => readAll(parts))));
   await Promise.all(streams.map(({ session }) => session.close()));
   return (ms * count * steps) / tokens;
 }
@@ -168,9 +153,9 @@ async function readAll(parts) {
   while (!(await parts.next()).done);
 }
 
-function report({ model, layout, rows, sessions, bare, jsMsPerSequenceStep }) {
-  const share = ({ jsMs, jsCpuMs }) =>
-    `JavaScript ${jsMs.toFixed(3)} ms per sequence and step (processor time ${jsCpuMs.toFixed(3)} ms)`;
+function report({ model, layout, rows, sessions, bare, javaScriptMsPerSequenceStep }) {
+  const share = ({ javaScriptMs, jsMs, jsCpuMs }) =>
+    `JavaScript ${javaScriptMs.toFixed(3)} ms per sequence and step (not waiting ${jsMs.toFixed(3)} ms, processor time ${jsCpuMs.toFixed(3)} ms)`;
   return [
     `${model}, ${layout}`,
     ...rows.map(
@@ -182,7 +167,7 @@ function report({ model, layout, rows, sessions, bare, jsMsPerSequenceStep }) {
         `${String(row.sessions).padStart(3)} sessions  ${row.tokensPerSecond.toFixed(1).padStart(8)} tokens/s   ${share(row)}`,
     ),
     `  decode alone in 1 sequence: ${share(bare)}`,
-    `JavaScript: at most ${jsMsPerSequenceStep.toFixed(3)} ms per sequence and step`,
+    `JavaScript: at most ${javaScriptMsPerSequenceStep.toFixed(3)} ms per sequence and step`,
     '',
   ].join('\n');
 }

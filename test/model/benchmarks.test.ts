@@ -39,7 +39,7 @@ it('bench:throughput --json prints a row for each number of sequences', async ()
   const number = expect.any(Number);
   const rows = [1, 2, 4, 8, 16, 32].map((sequences) => ({ sequences, ours: number, llama: number, ratio: number }));
   const result = JSON.parse(stdout);
-  expect(result).toMatchObject({ model: basename(model), rows, jsMsPerSequenceStep: number });
+  expect(result).toMatchObject({ model: basename(model), rows, javaScriptMsPerSequenceStep: number });
   for (const { ours, llama, ratio } of result.rows) {
     expect(ratio).toBeCloseTo(ours / llama, 6);
   }
