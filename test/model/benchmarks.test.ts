@@ -1,5 +1,6 @@
 // Checks that the output of the benchmarks has the documented form. These tests do not check any speed.
 import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { ONE_CORE, runChild } from '../helpers/children.js';
 import { microModel } from '../helpers/models.js';
@@ -74,4 +75,17 @@ it('bench:stateless --json prints an object for each model', async () => {
       agents: { count: 2, headTokens: number, prefilledTokens: number, firstTokenMs: [number, number] },
     },
   ]);
+});
+
+it('bench:turns --json compares sessions and requests with another checkout', async () => {
+  const model = microModel('hybrid');
+  const other = fileURLToPath(new URL('../..', import.meta.url));
+  const sizes = { rounds: 1, system: 60, tokens: 2, threads: 1 };
+  const args = ['--json', '--model', model, '--other', other];
+  args.push(...Object.entries(sizes).flatMap(([name, value]) => [`--${name}`, `${value}`]));
+  const { code, stdout, stderr } = await runChild('../bench/turns.mjs', args);
+  expect(code, stderr).toBe(0);
+  const turns = Array.from({ length: 4 }, () => expect.any(Number));
+  const agents = ['other', 'session', 'chat', 'control'].map((name) => ({ name, firstTextMs: turns, ratios: turns }));
+  expect(JSON.parse(stdout)).toEqual({ model: basename(model), rounds: 1, agents });
 });
