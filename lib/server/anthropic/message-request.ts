@@ -7,6 +7,7 @@ import type { Tool, ToolChoice } from '../../tools/tool.js';
 import { checkedBody } from '../http/checked-body.js';
 import { dialectRequest } from '../http/dialect-request.js';
 import { samplingOf } from '../openai/sampling.js';
+import { isServerResult, ownCallId, resultText, serverTool, serverToolKind } from './server-tools.js';
 
 const block = z.looseObject({ type: z.string(), cache_control: z.looseObject({}).nullish() });
 const content = z.union([z.string(), z.array(block)]);
@@ -114,10 +115,27 @@ interface ReadTool {
   isHinted: boolean;
 }
 
-/** The tools that the client runs. Tools that Anthropic's servers would run are left out. */
+/** The kinds of the tools that Anthropic's servers would run, by their names. */
+export function serverToolKindsOf({ tools }: MessageBody): ReadonlyMap<string, string> {
+  const kinds = new Map<string, string>();
+  for (const input of tools ?? []) {
+    const tool = TOOL.safeParse(input).data;
+    const kind = serverToolKind(tool?.type ?? '');
+    if (tool !== undefined && kind !== undefined) {
+      kinds.set(tool.name, kind);
+    }
+  }
+  return kinds;
+}
+
+/** The tools that the model may call. Unknown tools of Anthropic's are left out. */
 function toolsOf({ tools }: MessageBody): ReadTool[] {
   return (tools ?? []).flatMap((input) => {
     const { success, data } = TOOL.safeParse(input);
+    const kind = serverToolKind(data?.type ?? '');
+    if (success && kind !== undefined) {
+      return [{ tool: serverTool(kind, data.name), isHinted: Boolean(data.cache_control) }];
+    }
     if (!success || (data.type && data.type !== 'custom')) {
       return [];
     }
@@ -185,11 +203,34 @@ class MessageReader {
     return { messages: this.#messages, hinted: this.#hinted };
   }
 
+  /** Adds a reply. If it has results of tools that servers run, adds several messages. */
   #addReply(blocks: readonly Block[]): void {
+    let own: Block[] = [];
+    for (const each of blocks) {
+      if (!isServerResult(each)) {
+        own.push(each);
+        continue;
+      }
+      if (own.length > 0) {
+        this.#addReplyWithoutResults(own);
+        own = [];
+      }
+      this.#messages.push({
+        role: 'tool',
+        tool_call_id: ownCallId(each.tool_use_id),
+        content: resultText(each.content),
+      });
+    }
+    if (own.length > 0 || blocks.length === 0) {
+      this.#addReplyWithoutResults(own);
+    }
+  }
+
+  #addReplyWithoutResults(blocks: readonly Block[]): void {
     const reasoning = blocks.map((each) => (each.type === 'thinking' ? String(each.thinking ?? '') : '')).join('');
     const toolCalls = blocks
-      .filter(({ type }) => type === 'tool_use')
-      .map(({ id, name, input }) => ({ toolCallId: id, toolName: name, input: input ?? {} }));
+      .filter(({ type }) => type === 'tool_use' || type === 'server_tool_use')
+      .map(({ id, name, input }) => ({ toolCallId: ownCallId(id), toolName: name, input: input ?? {} }));
     this.#messages.push({
       role: 'assistant',
       content: blocks.map(textOf).join(''),

@@ -12,12 +12,13 @@ import { jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-eve
 import { CLAUDE_CODE } from '../normalizers/claude-code.js';
 import { type Normalized, normalize } from '../normalizers/normalizer.js';
 import { anthropicError } from './error.js';
-import { type MessageBody, messageRequestOf, readMessageBody } from './message-request.js';
+import { type MessageBody, messageRequestOf, readMessageBody, serverToolKindsOf } from './message-request.js';
+import { clientCallId, unavailableResult } from './server-tools.js';
 
 export const readMessages: ReadReplyRequest = (input, details) => {
   const { body, rules } = readNormalized(input, details);
   const request = clientRequest(messageRequestOf(body), details);
-  const message = new MessageWriter(details.model, request, rules);
+  const message = new MessageWriter(details.model, request, { rules, serverTools: serverToolKindsOf(body) });
   return {
     choices: [request],
     events: body.stream ? new MessageEvents(message) : undefined,
@@ -41,28 +42,37 @@ function readNormalized(input: unknown, { headers, normalizes }: RequestDetails)
   return normalizes ? normalize([CLAUDE_CODE], body, headers) : { body, rules: [] };
 }
 
+interface MessageSetting {
+  /** The names of the normalizers' rules that changed the request. */
+  rules: readonly string[];
+  /** The kinds of the tools that this server answers itself, by their names. */
+  serverTools: ReadonlyMap<string, string>;
+}
+
 /** Writes one message. */
 class MessageWriter {
   readonly #fields: { id: string; type: 'message'; role: 'assistant'; model: string };
   /** Whether the request names places for cache entries. Its prefilled tokens then count as written to the cache. */
   readonly #isHinted: boolean;
-  /** The names of the normalizers' rules that changed the request. */
-  readonly #rules: readonly string[];
+  readonly #setting: MessageSetting;
 
-  constructor({ id: model }: ChatModel, { cacheHints = [] }: ChatRequest, rules: readonly string[]) {
+  constructor({ id: model }: ChatModel, { cacheHints = [] }: ChatRequest, setting: MessageSetting) {
     this.#fields = { id: `msg_${randomUUID().replaceAll('-', '')}`, type: 'message', role: 'assistant', model };
-    this.#rules = rules;
+    this.#setting = setting;
     this.#isHinted = cacheHints.length > 0;
   }
 
   whole(reply: Reply): object {
     const { text, reasoning, toolCalls, cache } = reply;
+    const answered = toolCalls.filter((call) => this.resultOf(call) !== undefined);
+    const ofClient = toolCalls.filter((call) => this.resultOf(call) === undefined);
     return {
       ...this.#fields,
       content: [
+        ...answered.flatMap((call) => [this.call(call, call.input), this.resultOf(call)]),
         ...(reasoning === '' ? [] : [{ type: 'thinking', thinking: reasoning, signature: '' }]),
         ...(text === '' && toolCalls.length > 0 ? [] : [{ type: 'text', text }]),
-        ...toolCalls.map(callBlock),
+        ...ofClient.map((call) => this.call(call, call.input)),
       ],
       ...this.stop(reply),
       usage: this.usage(reply.usage),
@@ -77,15 +87,31 @@ class MessageWriter {
     return { ...this.#fields, content: [], stop_reason: null, stop_sequence: null, usage };
   }
 
-  stop({ finishReason, stopString }: Pick<FinishPart, 'finishReason' | 'stopString'>): object {
+  /** The block of a call. */
+  call({ toolCallId, toolName: name }: Omit<ToolCall, 'input'>, input: unknown): { type: string } {
+    const isOwn = this.#setting.serverTools.has(name);
     return {
-      stop_reason: stopString === undefined ? STOP_REASONS[finishReason] : 'stop_sequence',
-      stop_sequence: stopString ?? null,
-    };
+      type: isOwn ? 'server_tool_use' : 'tool_use',
+      id: isOwn ? clientCallId(toolCallId) : toolCallId,
+      name,
+      input: typeof input === 'string' ? { input } : input,
+    } as { type: string };
+  }
+
+  /** The block with the result of a call; undefined if the client has to answer the call. */
+  resultOf({ toolCallId, toolName }: Omit<ToolCall, 'input'>): { type: string } | undefined {
+    const kind = this.#setting.serverTools.get(toolName);
+    return kind === undefined ? undefined : unavailableResult(kind, toolCallId);
+  }
+
+  stop({ finishReason, detail, stopString }: Pick<FinishPart, 'finishReason' | 'detail' | 'stopString'>): object {
+    const reason = detail === 'max-steps' ? 'pause_turn' : STOP_REASONS[finishReason];
+    return { stop_reason: stopString === undefined ? reason : 'stop_sequence', stop_sequence: stopString ?? null };
   }
 
   report(cache: FinishPart['cache']): object {
-    return { cache, ...(this.#rules.length > 0 && { rules: this.#rules }) };
+    const { rules } = this.#setting;
+    return { cache, ...(rules.length > 0 && { rules }) };
   }
 
   usage({ inputTokens, cachedInputTokens, outputTokens }: Usage): object {
@@ -100,10 +126,6 @@ class MessageWriter {
 }
 
 const STOP_REASONS = { stop: 'end_turn', length: 'max_tokens', 'tool-calls': 'tool_use', aborted: 'end_turn' } as const;
-
-function callBlock({ toolCallId: id, toolName: name, input }: ToolCall): object {
-  return { type: 'tool_use', id, name, input: typeof input === 'string' ? { input } : input };
-}
 
 /** Writes the events of a streamed message. A message is a list of blocks, and only the last block is open. */
 class MessageEvents implements ReplyEvents {
@@ -134,9 +156,11 @@ class MessageEvents implements ReplyEvents {
         return this.#delta('thinking', block, { type: 'thinking_delta', thinking: part.text });
       }
       case 'tool-input-start':
-        return this.#begin(part.toolCallId, { type: 'tool_use', id: part.toolCallId, name: part.toolName, input: {} });
+        return this.#begin(part.toolCallId, this.#message.call(part, {}));
       case 'tool-input-delta':
         return [this.#blockDelta({ type: 'input_json_delta', partial_json: part.delta })];
+      case 'tool-result':
+        return this.#whole(this.#message.resultOf(part));
       case 'finish':
         this.#finish = part;
         return [];
@@ -165,6 +189,11 @@ class MessageEvents implements ReplyEvents {
     const closing = this.#close();
     this.#open = name;
     return [...closing, event({ type: 'content_block_start', index: this.#blocks, content_block: block })];
+  }
+
+  /** Writes a block that is known as a whole. */
+  #whole(block: { type: string } | undefined): ServerEvent[] {
+    return block === undefined ? [] : [...this.#begin(block.type, block), ...this.#close()];
   }
 
   #blockDelta(delta: object): ServerEvent {

@@ -24,14 +24,7 @@ const MESSAGE = responseSchema(
     model: z.string().describe('The name of the model, whatever name the request had.'),
     content: z.array(
       z.looseObject({
-        type: z.enum([
-          'thinking',
-          'text',
-          'tool_use',
-          'server_tool_use',
-          'web_search_tool_result',
-          'web_fetch_tool_result',
-        ]),
+        type: z.string().describe('`thinking`, `text`, `tool_use`, `server_tool_use`, or the result of a server tool.'),
         thinking: z.string().optional(),
         signature: z.string().optional(),
         text: z.string().optional(),
@@ -40,7 +33,9 @@ const MESSAGE = responseSchema(
         input: z.looseObject({}).optional().describe('The arguments of a call.'),
       }),
     ),
-    stop_reason: z.enum(['end_turn', 'max_tokens', 'tool_use', 'stop_sequence']).describe('Why the reply ended.'),
+    stop_reason: z
+      .enum(['end_turn', 'max_tokens', 'tool_use', 'stop_sequence', 'pause_turn'])
+      .describe('Why the reply ended.'),
     stop_sequence: z.string().nullable().describe('The stop sequence that ended the reply.'),
     usage: z.strictObject({
       input_tokens: z.int().describe('Prompt tokens that were prefilled, if the request has no `cache_control`.'),
