@@ -67,6 +67,8 @@ export type ErrorCode =
   | 'READ_FAILED'
   | 'WRITE_FAILED'
   | 'DISK_FULL'
+  | 'BUNDLE_INVALID'
+  | 'BUNDLE_UNTRUSTED'
   | 'LOCK_UNSUPPORTED'
   // lifetime
   | 'ABORTED'

@@ -37,7 +37,8 @@ export function createStores(options: PrefixCacheOptions, stats: StatsCounter): 
   return { residents, states, disk, writeBehind, cumulative, budget };
 }
 
-function openDisk(
+/** Opens the templates of a cache directory. */
+export function openDisk(
   path: string,
   minFreeBytes: number | undefined,
   stats: StatsCounter,

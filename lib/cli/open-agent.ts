@@ -27,6 +27,13 @@ export async function openAgent(
   source: string | undefined = call.options.model,
   changes: AgentChanges = {},
 ): Promise<AgentServer> {
+  const { AgentServer: Agents } = await import('../agent/agent-server.js');
+  const options = agentOptions(call, requiredModel(source), changes);
+  return call.step('model', (step) => Agents.initialize({ ...options, onProgress: (state) => show(step, state) }));
+}
+
+/** @throws HeadstartError `INVALID_ARGUMENT` if no model is named. */
+export function requiredModel(source: string | undefined): string {
   if (source === undefined) {
     throw new HeadstartError(
       'INVALID_ARGUMENT',
@@ -34,9 +41,7 @@ export async function openAgent(
         'the configuration file. `llama-headstart models list` shows the downloaded models.',
     );
   }
-  const { AgentServer: Agents } = await import('../agent/agent-server.js');
-  const options = agentOptions(call, source, changes);
-  return call.step('model', (step) => Agents.initialize({ ...options, onProgress: (state) => show(step, state) }));
+  return source;
 }
 
 function agentOptions({ options, output, signal }: ModelCall, source: string, changes: AgentChanges): AgentOptions {

@@ -16,16 +16,20 @@ export type StepFunction = <Result>(
   note?: (result: Result) => string,
 ) => Promise<Result>;
 
-const SILENT: Step = {
+/** A step prints nothing before this time. */
+const QUIET_MS = 1000;
+
+/** A step that shows no progress. */
+export const SILENT_STEP: Step = {
   update: () => undefined,
   note: () => undefined,
   done: () => undefined,
   fail: () => undefined,
 };
 
-export function stepFunction({ stderr, env }: CliIo, { quiet }: OutputSettings): StepFunction {
+export function stepFunction(io: CliIo, { quiet }: OutputSettings): StepFunction {
   return async (name, work, note) => {
-    const step = quiet ? SILENT : await newStep();
+    const step = quiet ? SILENT_STEP : await newStep(name, io);
     try {
       const result = await work(step);
       step.done(note?.(result));
@@ -34,9 +38,21 @@ export function stepFunction({ stderr, env }: CliIo, { quiet }: OutputSettings):
       step.fail();
       throw error;
     }
-    async function newStep(): Promise<Step> {
-      const { Step } = await packageScript('progress.mjs');
-      return new Step(name, { quiet: true, stream: stderr, live: isTerminal(stderr, env) && !env.CI });
-    }
+  };
+}
+
+async function newStep(name: string, { stderr, env }: CliIo): Promise<Step> {
+  const { Step } = await packageScript('progress.mjs');
+  const shown = new Step(name, { quiet: true, stream: stderr, live: isTerminal(stderr, env) && !env.CI });
+  const begin = performance.now();
+  return {
+    update: (state) => {
+      if (performance.now() - begin >= QUIET_MS) {
+        shown.update(state);
+      }
+    },
+    note: (text) => shown.note(text),
+    done: (text) => shown.done(text),
+    fail: () => shown.fail(),
   };
 }

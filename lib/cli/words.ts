@@ -13,7 +13,7 @@ export function bytesText(bytes: number): string {
 /** A duration in a fitting unit: `840 ms`, `5.3 s`, `2 min 10 s`. */
 export function durationText(ms: number): string {
   if (ms < 1000) {
-    return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+    return `${ms > 0 && ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
   }
   const seconds = ms / 1000;
   if (seconds < 100) {

@@ -110,7 +110,7 @@ export class CacheDirectory {
    * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
    */
   async replace<Result>(name: string, write: (temporary: string) => Promise<Result>): Promise<Result> {
-    return replaceFile(this.join(name), write, { temporary: await this.#temporaryName(name) });
+    return replaceFile(this.join(name), write, { temporary: await this.temporaryPath(name) });
   }
 
   /**
@@ -119,7 +119,7 @@ export class CacheDirectory {
    * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
    */
   async replaceText(name: string, text: string): Promise<void> {
-    await replaceText(this.join(name), text, { temporary: await this.#temporaryName(name), durable: false });
+    await replaceText(this.join(name), text, { temporary: await this.temporaryPath(name), durable: false });
   }
 
   /**
@@ -198,7 +198,8 @@ export class CacheDirectory {
     }
   }
 
-  async #temporaryName(name: string): Promise<string> {
+  /** The path of a new temporary file. If this process dies, another process deletes the file. */
+  async temporaryPath(name: string): Promise<string> {
     this.#ownerLock ??= this.#lockOwner();
     await this.#ownerLock;
     return `${this.join(name)}.${this.#owner}.${this.#temporaryFiles++}.tmp`;

@@ -2,6 +2,7 @@
 import { lstat, rm, stat, utimes } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import { HeadstartError } from '../../errors.js';
+import { moveIntoPlace, writeFailure } from '../../files.js';
 import { SequenceState } from '../../native/state.js';
 import { sameTokens } from '../../tokens.js';
 import { ENTRY_FORMAT } from '../key.js';
@@ -128,6 +129,27 @@ export class DiskStore {
       await this.index.add(entry);
     }
     return bytes;
+  }
+
+  /**
+   * Makes a complete and verified file an entry.
+   *
+   * @param temporary the path of the file, in this directory
+   * @returns the name of the entry
+   * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
+   */
+  async adopt(temporary: string, metadata: EntryMetadata, tokens: number): Promise<string> {
+    const name = await this.#nameFor(metadata.key);
+    const path = this.directory.join(name);
+    await moveIntoPlace(temporary, path).catch((error) => {
+      throw writeFailure(error, path);
+    });
+    const { size } = await stat(path);
+    const entry = indexedEntry(name, metadata, tokens, size);
+    if (entry !== undefined) {
+      await this.index.add(entry);
+    }
+    return name;
   }
 
   /**

@@ -7,9 +7,15 @@ import { SequenceState } from '../../native/state.js';
 import { abortSignal, callable, group, type OptionsOf } from '../../option-types.js';
 import { type CacheStores, storedTemplates } from '../cache-stores.js';
 import { ENTRY_FORMAT, type KeyComponents, templateKey } from '../key.js';
+import type { ResidentTemplates } from '../resident-templates.js';
 import type { DiskStore } from './disk-store.js';
 import { type EntryMetadata, pinName } from './entry.js';
 import { type DatedEntry, type DirectoryBudget, withLastUse } from './eviction.js';
+
+/** The stores that the operations use. A cache directory without an agent has no resident templates. */
+export interface OperatedStores extends Pick<CacheStores, 'states' | 'disk' | 'writeBehind' | 'budget'> {
+  residents: Pick<ResidentTemplates, 'values' | 'get' | 'isPinned' | 'setPinned' | 'drop' | 'dropAll'>;
+}
 
 /** A cached template. */
 export interface CacheEntry {
@@ -77,7 +83,7 @@ export interface VerifyOptions extends OptionsOf<typeof VERIFY> {}
 
 export const VERIFY_OPTIONS = group(VERIFY);
 
-export async function listEntries({ residents, states, disk }: CacheStores): Promise<CacheEntry[]> {
+export async function listEntries({ residents, states, disk }: OperatedStores): Promise<CacheEntry[]> {
   const entries = new Map<string, CacheEntry>();
   const entryOf = (key: string, tokens: number, prefillMs: number): CacheEntry => {
     const entry = entries.get(key) ?? { key, tokens, bytes: 0, tiers: [], pinned: residents.isPinned(key), prefillMs };
@@ -103,7 +109,7 @@ export async function listEntries({ residents, states, disk }: CacheStores): Pro
 }
 
 /** @throws HeadstartError `ENTRY_MISSING` */
-export async function inspectEntry(stores: CacheStores, key: string): Promise<CacheEntryDetails> {
+export async function inspectEntry(stores: OperatedStores, key: string): Promise<CacheEntryDetails> {
   const entry = (await listEntries(stores)).find((candidate) => candidate.key === key);
   if (entry === undefined) {
     throw new HeadstartError('ENTRY_MISSING', `Expected the key of a cached template, as in list(), got "${key}"`);
@@ -117,7 +123,7 @@ export async function inspectEntry(stores: CacheStores, key: string): Promise<Ca
 }
 
 /** Verifies the entries one after another, so that restores of sessions can run in between. */
-export async function verifyEntries({ disk, states }: CacheStores, options: VerifyOptions): Promise<VerifyReport> {
+export async function verifyEntries({ disk, states }: OperatedStores, options: VerifyOptions): Promise<VerifyReport> {
   const report: VerifyReport = { checked: 0, intact: 0, corrupt: 0, foreign: 0, bytes: 0 };
   if (disk === undefined) {
     return report;
@@ -152,7 +158,7 @@ async function verifyEntry(
   }
 }
 
-export async function pruneDirectory(stores: CacheStores, budget: DirectoryBudget): Promise<PruneReport> {
+export async function pruneDirectory(stores: OperatedStores, budget: DirectoryBudget): Promise<PruneReport> {
   const { disk, writeBehind } = stores;
   if (disk === undefined) {
     return { entries: 0, temporaryFiles: 0, corruptFiles: 0 };
@@ -165,7 +171,7 @@ export async function pruneDirectory(stores: CacheStores, budget: DirectoryBudge
 }
 
 /** @returns the number of deleted entries */
-export async function clearEverything({ residents, states, disk }: CacheStores): Promise<number> {
+export async function clearEverything({ residents, states, disk }: OperatedStores): Promise<number> {
   const keys = new Set([...residents.values(), ...storedTemplates(states)].map(({ key }) => key));
   residents.dropAll('the cache was cleared');
   states.clear('template');
@@ -179,7 +185,7 @@ export async function clearEverything({ residents, states, disk }: CacheStores):
 }
 
 /** @returns whether the template was cached */
-export async function invalidateKey({ residents, states, disk }: CacheStores, key: string): Promise<boolean> {
+export async function invalidateKey({ residents, states, disk }: OperatedStores, key: string): Promise<boolean> {
   const resident = residents.get(key);
   const stored = states.find(key);
   if (resident !== undefined) {
@@ -200,7 +206,11 @@ export async function invalidateKey({ residents, states, disk }: CacheStores, ke
 /**
  * Pins or unpins a template. A pin is a file next to the entry, so that other processes and later runs respect it.
  */
-export async function setPinned({ residents, states, disk }: CacheStores, key: string, pinned: boolean): Promise<void> {
+export async function setPinned(
+  { residents, states, disk }: OperatedStores,
+  key: string,
+  pinned: boolean,
+): Promise<void> {
   residents.setPinned(key, pinned);
   states.setPinned(key, pinned);
   if (disk === undefined) {
