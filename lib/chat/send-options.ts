@@ -12,6 +12,7 @@ import {
   type OptionsOf,
   type ResolvedOf,
   switchable,
+  text,
   value,
 } from '../option-types.js';
 import { definedOptions, type Place } from '../options.js';
@@ -109,16 +110,21 @@ export const SEND = {
    */
   reasoning: boolean().default(true),
   /**
-   * The reply must be JSON that matches a schema. The model cannot call tools in this turn.
+   * The reply must be JSON that matches a schema. The model cannot call tools in this turn, unless `allowTools` is set.
    * @default none: the reply is text
    */
   responseFormat: value<ResponseFormat>(() => true, "{ type: 'json', schema }").optional(), // checked with its schema
+  /**
+   * A grammar (GBNF) that the text of the reply must follow. The model cannot call tools in this turn, and there can be
+   * no `responseFormat`. @default none
+   */
+  grammar: text().optional(),
 };
 
 /** Options of one turn. */
 export interface SendOptions<S extends Schema = Schema> extends OptionsOf<typeof SEND> {
   /**
-   * The reply must be JSON that matches a schema. The model cannot call tools in this turn.
+   * The reply must be JSON that matches a schema. The model cannot call tools in this turn, unless `allowTools` is set.
    * @default none: the reply is text
    */
   responseFormat?: ResponseFormat<S> | undefined;

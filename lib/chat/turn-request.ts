@@ -26,6 +26,8 @@ export interface TurnRequest extends ReplyLimits {
   maxSteps: number;
   toolRun: ToolRun;
   responseFormat: ResponseFormat | undefined;
+  /** The grammar of the reply. */
+  grammar: string | undefined;
   reasoning: boolean;
 }
 
@@ -68,17 +70,23 @@ export function turnRequest(
     parallelToolCalls: parallelToolCalls && callLimits.maxParallelTools > 1,
     toolRun: { ...callLimits, tools, session, signal, hook, turnId: randomUUID() },
     responseFormat: options.responseFormat,
+    grammar: options.grammar,
     reasoning: options.reasoning ?? true,
   };
 }
 
-/** @throws HeadstartError `INVALID_ARGUMENT` if the reply must be both a call and JSON. */
-function requireOneGoal({ responseFormat, toolChoice = 'auto' }: SendOptions): void {
-  if (responseFormat !== undefined && (toolChoice === 'required' || typeof toolChoice === 'object')) {
+/** @throws HeadstartError `INVALID_ARGUMENT` if the reply must be of two kinds. */
+function requireOneGoal({ responseFormat, grammar, toolChoice = 'auto' }: SendOptions): void {
+  const mustCall = toolChoice === 'required' || typeof toolChoice === 'object';
+  const goals = [
+    ...(responseFormat !== undefined && !(mustCall && responseFormat?.allowTools) ? ['`responseFormat`'] : []),
+    ...(grammar !== undefined ? ['`grammar`'] : []),
+    ...(mustCall ? ['a `toolChoice` that requires a call'] : []),
+  ];
+  if (goals.length > 1 && (responseFormat !== undefined || grammar !== undefined)) {
     throw new HeadstartError(
       'INVALID_ARGUMENT',
-      'Expected `responseFormat` or a `toolChoice` that requires a call, got both. Send one message for the call, ' +
-        'and then one for the JSON.',
+      `Expected one of ${goals.join(' and ')}, got both. Send a message of its own for each of them.`,
     );
   }
 }
@@ -88,15 +96,18 @@ function requireOneGoal({ responseFormat, toolChoice = 'auto' }: SendOptions): v
  * would never end.
  */
 export function promptOptions(
-  { reasoning, toolChoice, parallelToolCalls }: TurnRequest,
+  { reasoning, toolChoice, parallelToolCalls, grammar }: TurnRequest,
   format: PreparedFormat | undefined,
   index: number,
 ): ReplyOptions {
   const choice = index === 0 || toolChoice === 'none' ? toolChoice : 'auto';
+  const mayCall = grammar === undefined && (format?.allowTools ?? true);
+  const mustCall = mayCall && choice !== 'auto' && choice !== 'none';
   return {
-    toolChoice: format === undefined ? choice : 'none',
+    toolChoice: mayCall ? choice : 'none',
     parallelToolCalls,
     reasoning,
-    jsonSchema: format?.grammarSchema,
+    jsonSchema: mustCall ? undefined : format?.grammarSchema,
+    grammar,
   };
 }

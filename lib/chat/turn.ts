@@ -212,7 +212,7 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
       checkpoint: await this.#checkpointIn(prompt, index),
       generation,
       sampling: this.#samplingOf(index),
-      isStructured: this.#hasTools || this.#format !== undefined,
+      isStructured: this.#isStructured(index),
       maxCalls: parallelToolCalls ? Number.POSITIVE_INFINITY : 1,
       ids: this.#messages.callIds(),
       signal,
@@ -260,9 +260,11 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
     return sampledReplies.prompt(sequence, source, this.#messages.ofPrompt, options);
   }
 
-  get #hasTools(): boolean {
-    const { toolRun, toolChoice } = this.#request;
-    return toolRun.tools.size > 0 && toolChoice !== 'none' && this.#format === undefined;
+  /** Whether the reply of a step may contain more than free text. */
+  #isStructured(index: number): boolean {
+    const { toolChoice, jsonSchema, grammar } = promptOptions(this.#request, this.#format, index);
+    const mayCall = this.#request.toolRun.tools.size > 0 && toolChoice !== 'none';
+    return mayCall || jsonSchema !== undefined || grammar !== undefined;
   }
 
   /** Each step of a seeded turn has a different seed. If the turn is repeated, its steps have the same seeds again. */
@@ -306,12 +308,16 @@ export class Turn implements PreparedReply<StreamPart, Reply> {
    * Checks the reply against `format`. Pauses the turn during the check, because a user's schema may be slow or may
    * call the agent.
    */
-  async #check({ message, generated }: FinishedReply, index: number): Promise<Pick<FinishPart, 'object'> | 'retry'> {
+  async #check(
+    { message, calls, generated }: FinishedReply,
+    index: number,
+  ): Promise<Pick<FinishPart, 'object'> | 'retry'> {
     const { maxSteps, toolRun } = this.#request;
     const { lock, queue } = this.#services;
     const format = this.#format;
-    if (format === undefined || generated.finishReason !== 'stop' || generated.detail !== undefined) {
-      return {}; // no `format`, or the reply was cut off
+    const isCut = generated.finishReason !== 'stop' || generated.detail !== undefined;
+    if (format === undefined || calls.length > 0 || isCut) {
+      return {};
     }
     const parse = () => orAborted(format.parse(message.content), toolRun.signal);
     try {

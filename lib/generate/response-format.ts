@@ -13,9 +13,16 @@ export interface ResponseFormat<S extends Schema = Schema> {
   type: 'json';
   /** JSON Schema, or a zod schema. */
   schema: S;
+  /**
+   * Whether the model may call tools first. Each reply is then either a call of tools or JSON, and a reply after the
+   * results of tools is JSON or a further call. @default false
+   */
+  allowTools?: boolean | undefined;
 }
 
 export interface PreparedFormat {
+  /** See {@link ResponseFormat.allowTools}. */
+  allowTools: boolean;
   /** The part of the schema that the grammar enforces. */
   grammarSchema: object;
   /** @throws HeadstartError `REPLY_INVALID` with the reason. */
@@ -27,7 +34,7 @@ export async function prepareFormat(format: unknown): Promise<PreparedFormat | u
   if (format === undefined) {
     return undefined;
   }
-  const { type, schema } = (format ?? {}) as Partial<ResponseFormat>;
+  const { type, schema, allowTools = false } = (format ?? {}) as Partial<ResponseFormat>;
   if (type !== 'json' || typeof schema !== 'object' || schema === null) {
     throw new HeadstartError(
       'INVALID_ARGUMENT',
@@ -36,8 +43,16 @@ export async function prepareFormat(format: unknown): Promise<PreparedFormat | u
       }`,
     );
   }
+  if (typeof allowTools !== 'boolean') {
+    const received = describe(allowTools);
+    throw new HeadstartError(
+      'INVALID_ARGUMENT',
+      `Expected \`responseFormat.allowTools\` to be true or false, got ${received}`,
+    );
+  }
   const prepared = await prepareSchema(schema, '`responseFormat.schema`');
   return {
+    allowTools,
     grammarSchema: prepared.grammarSchema,
     parse: async (text) => {
       try {

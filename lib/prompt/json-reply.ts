@@ -1,5 +1,6 @@
-// The format of replies that must be JSON with a given schema.
-import { jsonSchemaToGrammar, type ReplyFormat } from '../native/reply.js';
+// The formats of replies that must follow a grammar, for example a grammar of JSON.
+import type { ReplyFormat } from '../native/reply.js';
+import { escaped, literal, withRulePrefix } from './grammar-rules.js';
 
 /** A schema that allows any JSON. `common` ignores an empty schema, so this schema has a keyword. */
 const ANY_JSON = { description: 'JSON' };
@@ -21,33 +22,36 @@ export function withEndedThought<Format extends ReplyFormat>(format: Format): Fo
 }
 
 /**
- * Makes the format of a JSON reply, for chat templates without such a format in `common` (Kimi K2, GigaChat 3 and
- * others). The reply begins with `opening`, followed by JSON.
+ * Makes the format of a reply that follows a grammar. Also used for JSON if `common` has no format for JSON with this
+ * chat template (Kimi K2, GigaChat 3 and others). The reply begins with `opening`.
  *
  * @param free the format of a reply that may be any text
+ * @param text the grammar of the text
  * @param opening the text that the chat template writes between the generation prompt and the text of a reply
  * @param mayThink whether the model may reason first. Has an effect only if the opening contains the end of a thought.
- * @throws HeadstartError `SCHEMA_INVALID`.
  */
-export async function jsonReplyFormat<Format extends ReplyFormat>(
+export function grammarReplyFormat<Format extends ReplyFormat>(
   free: Format,
-  schema: object,
+  text: string,
   opening: string,
   mayThink: boolean,
-): Promise<Format> {
-  const json = await jsonSchemaToGrammar(schema);
+): Format {
   const end = mayThink ? free.thinkingEndTags.find((tag) => tag !== '' && opening.includes(tag)) : undefined;
   const at = end === undefined ? opening.length : opening.indexOf(end);
-  const thought = end === undefined ? '' : `${THOUGHT}-0 ${literal(opening.slice(at))}`;
-  const root = (_: string, body: string) => `root ::= ${literal(opening.slice(0, at))} ${thought} (${body})`;
+  const thought = end === undefined ? '' : `${THOUGHT}-0 ${literal(opening.slice(at))} `;
+  const root = `root ::= ${literal(opening.slice(0, at))} ${thought}${TEXT}root`;
+  const rules = [root, withRulePrefix(text, TEXT), ...(end === undefined ? [] : thoughtRules(end))];
   return {
     ...free,
-    grammar: [json.replace(/^root ::= (.*)$/m, root), ...(end === undefined ? [] : thoughtRules(end))].join('\n'),
+    grammar: rules.join('\n'),
     grammarLazy: false,
     grammarTriggers: [],
     generationPrompt: '', // the grammar begins after the generation prompt
   };
 }
+
+/** Begins the names of the rules of the text. */
+const TEXT = 't-';
 
 const THOUGHT = 'headstart-thought';
 
@@ -76,13 +80,4 @@ function longestPrefix(end: readonly string[], text: readonly string[]): number 
     length--;
   }
   return length;
-}
-
-function literal(text: string): string {
-  return `"${Array.from(text, escaped).join('')}"`;
-}
-
-function escaped(character: string): string {
-  const code = character.codePointAt(0) as number;
-  return /[\w <>/|]/.test(character) ? character : `\\U${code.toString(16).padStart(8, '0')}`;
 }

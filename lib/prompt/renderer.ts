@@ -45,8 +45,10 @@ export interface ReplyOptions {
   toolChoice?: 'auto' | 'required' | 'none' | { name: string };
   /** Whether one reply may have several calls. @default false */
   parallelToolCalls?: boolean | undefined;
-  /** A JSON Schema that the reply must follow. */
+  /** A JSON Schema that the reply must follow, unless it calls tools. */
   jsonSchema?: object | undefined;
+  /** A grammar (GBNF) that the text of the reply must follow. */
+  grammar?: string | undefined;
   /** Whether the model may reason. Only some chat templates can switch reasoning off. @default true */
   reasoning?: boolean | undefined;
 }
@@ -257,8 +259,8 @@ export class Renderer {
 }
 
 /** Whether these options need another reply format than the one that the render of the prompt returns. */
-function changesFormat({ toolChoice = 'auto', jsonSchema }: ReplyOptions): boolean {
-  return toolChoice !== 'auto' || jsonSchema !== undefined;
+function changesFormat({ toolChoice = 'auto', jsonSchema, grammar }: ReplyOptions): boolean {
+  return toolChoice !== 'auto' || jsonSchema !== undefined || grammar !== undefined;
 }
 
 function textOf(pieces: readonly PromptPiece[]): string {

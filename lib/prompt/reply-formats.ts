@@ -2,14 +2,15 @@
 // the reply.
 import { LRUCache } from 'lru-cache';
 import type { Model } from '../native/model.js';
-import type { ReplyFormat } from '../native/reply.js';
+import { jsonSchemaToGrammar, type ReplyFormat } from '../native/reply.js';
 import { remembered } from '../remembered.js';
 import { bareCallFormat } from './bare-calls.js';
+import { callOrJsonFormat, fitsCalls } from './call-or-json.js';
 import { type ChatTemplate, TOOL_PROBE } from './chat-template.js';
 import { type ArgumentForm, argumentForm, toolsForParser, withExactArguments } from './exact-arguments.js';
 import { withLongNumbers } from './exact-json.js';
 import { hermesReplyFormat } from './hermes.js';
-import { jsonReplyFormat, requiredSchema, withEndedThought } from './json-reply.js';
+import { grammarReplyFormat, requiredSchema, withEndedThought } from './json-reply.js';
 import { toOpenAiTool } from './messages.js';
 import { withNarrowedCalls } from './narrowed-calls.js';
 import { withParsableGrammar } from './parsable-grammar.js';
@@ -43,40 +44,76 @@ export class ReplyFormats {
    * The format of a reply with these options.
    *
    * @param describesTools whether the chat template describes the tools; otherwise calls have the Hermes form
-   * @throws HeadstartError as {@link ChatTemplate.render}.
+   * @throws HeadstartError `GRAMMAR_INVALID`, and as {@link ChatTemplate.render}.
    */
   find(definitions: readonly ToolDefinition[], describesTools: boolean, options: ReplyOptions): Promise<ReplyFormat> {
-    const { toolChoice = 'auto', parallelToolCalls = false, jsonSchema, reasoning = true } = options;
-    const all = jsonSchema === undefined && toolChoice !== 'none' ? definitions : [];
+    const { toolChoice = 'auto', parallelToolCalls = false, jsonSchema, grammar, reasoning = true } = options;
+    const all = toolChoice === 'none' ? [] : definitions;
     const chosen = typeof toolChoice === 'object' ? all.filter(({ name }) => name === toolChoice.name) : all;
     const tools = chosen.map(withGrammarSchema);
     const choice = typeof toolChoice === 'object' ? 'required' : toolChoice;
-    const key = JSON.stringify([tools, describesTools, choice, parallelToolCalls, jsonSchema ?? null, reasoning]);
+    const required = [jsonSchema ?? null, grammar ?? null];
+    const key = JSON.stringify([tools, describesTools, choice, parallelToolCalls, required, reasoning]);
     return remembered(this.#formats, key, () =>
       this.#make(tools, describesTools, { ...options, toolChoice: choice }).then(withLongNumbers),
     );
   }
 
-  #make(tools: readonly ToolDefinition[], describesTools: boolean, options: CallOptions): Promise<ReplyFormat> {
-    const { jsonSchema, reasoning = true } = options;
-    if (jsonSchema !== undefined) {
-      return this.#jsonFormat(requiredSchema(jsonSchema), reasoning);
+  async #make(
+    tools: readonly ToolDefinition[],
+    describesTools: boolean,
+    { jsonSchema, grammar, ...options }: CallOptions,
+  ): Promise<ReplyFormat> {
+    const { reasoning = true } = options;
+    if (grammar !== undefined) {
+      (await this.#model.createSampler({ grammar })).close(); // so that an error quotes this grammar
+      return this.#grammarFormat(grammar, reasoning);
     }
-    return tools.length === 0 ? this.#ownFormat(tools, options) : this.#callFormat(tools, describesTools, options);
+    if (jsonSchema === undefined) {
+      return tools.length === 0 ? this.#ownFormat(tools, options) : this.#callFormat(tools, describesTools, options);
+    }
+    const schema = requiredSchema(jsonSchema);
+    return tools.length === 0
+      ? this.#jsonFormat(schema, reasoning)
+      : this.#callOrJsonFormat(tools, describesTools, schema, options);
+  }
+
+  /** The format of a reply that either calls tools or is JSON. */
+  async #callOrJsonFormat(
+    tools: readonly ToolDefinition[],
+    describesTools: boolean,
+    jsonSchema: object,
+    options: CallOptions,
+  ): Promise<ReplyFormat> {
+    const free = await this.#callFormat(tools, describesTools, { ...options, toolChoice: 'auto' });
+    const call = await this.#callFormat(tools, describesTools, { ...options, toolChoice: 'required' });
+    const { reasoning = true } = options;
+    const json = await this.#jsonFormat(jsonSchema, reasoning);
+    if (fitsCalls(json, free)) {
+      return callOrJsonFormat(free, call, json);
+    }
+    const plain = await this.#grammarFormat(await jsonSchemaToGrammar(jsonSchema), false);
+    return callOrJsonFormat(free, call, plain);
   }
 
   /** The format of a reply that is JSON. */
   async #jsonFormat(jsonSchema: object, reasoning: boolean): Promise<ReplyFormat> {
+    const options = { toolChoice: 'none', reasoning, jsonSchema } as const;
+    const format = await this.#chatTemplate.render({}, [QUESTION], [], options);
+    return format.grammar === ''
+      ? this.#grammarFormat(await jsonSchemaToGrammar(jsonSchema), reasoning)
+      : withEndedThought(format);
+  }
+
+  /** The format of a reply that follows a grammar. */
+  async #grammarFormat(grammar: string, reasoning: boolean): Promise<ReplyFormat> {
     const options = { toolChoice: 'none', reasoning } as const;
-    const format = await this.#chatTemplate.render({}, [QUESTION], [], { ...options, jsonSchema });
-    if (format.grammar !== '') {
-      return withEndedThought(format);
-    }
+    const format = await this.#chatTemplate.render({}, [QUESTION], [], options);
     const conversation = [QUESTION, { role: 'assistant', content: TEXT_PROBE }] as const;
     const { prompt = '' } = (await this.#chatTemplate.tryToRender({}, conversation, [], options)) ?? {};
     const at = prompt.startsWith(format.prompt) ? prompt.indexOf(TEXT_PROBE) : -1;
     const opening = at === -1 ? '' : prompt.slice(format.prompt.length, at);
-    return jsonReplyFormat(format, jsonSchema, opening, reasoning);
+    return grammarReplyFormat(format, grammar, opening, reasoning);
   }
 
   /**

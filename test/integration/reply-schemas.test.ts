@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { GrammarWalk } from '../helpers/grammar-walk.js';
 import { microModel } from '../helpers/models.js';
 import { seededRandom } from '../helpers/native.js';
+import { rounds } from '../helpers/soak.js';
 
 const TEMPLATES = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);
 const files = readdirSync(TEMPLATES).filter((file) => file.endsWith('.jinja'));
@@ -115,6 +116,36 @@ describe('a structured reply', () => {
       for (const reply of repliesOf(prompt.format, 4)) {
         expect(parsed((await read(prompt, reply)).text)).not.toBe(undefined);
       }
+    },
+  );
+});
+
+describe('a structured reply that may call tools', () => {
+  const TOOL = {
+    name: 'order',
+    description: 'Orders.',
+    parameters: { type: 'object', properties: { count: { type: 'integer' } } },
+  };
+
+  it.each(files.filter((_, index) => index % rounds(2, 1) === 0))(
+    'either calls a tool or matches the schema, with the chat template %s',
+    async (file) => {
+      const { parse } = await prepareSchema(SCHEMA, 'schema');
+      const renderer = new Renderer(model, chatTemplate(file));
+      const prompt = await renderer.prompt({ tools: [TOOL] }, [{ role: 'user', content: 'x' }], { jsonSchema: SCHEMA });
+      expect(prompt.format.grammarLazy).toBe(false);
+      await (await model.createSampler({ grammar: prompt.format.grammar })).close();
+      const kinds = new Set<string>();
+      for (const reply of repliesOf(prompt.format, 12)) {
+        const { text, toolCalls } = await ReplyReader.read(model, prompt.format, true, reply);
+        const isValid = await parse(parsed(text)).then(
+          () => true,
+          () => toolCalls[0]?.name === TOOL.name,
+        );
+        expect({ reply, text, toolCalls, isValid }).toEqual({ reply, text, toolCalls, isValid: true });
+        kinds.add(toolCalls.length > 0 ? 'call' : 'JSON');
+      }
+      expect([...kinds].sort()).toEqual(['JSON', 'call']);
     },
   );
 });

@@ -5,6 +5,7 @@ import { type HeadstartError, type SendOptions, type StreamPart, tool } from 'll
 import { describe, expect, expectTypeOf, it, vi } from 'vitest';
 import { z } from 'zod';
 import { startAgent } from '../helpers/agents.js';
+import { ON, vendoredTemplate } from '../helpers/lamp.js';
 
 const CHECK = z.object({ kind: z.enum(['chain', 'brake']), urgent: z.boolean() });
 const BOUNDED = { maxTokens: 400 };
@@ -49,6 +50,25 @@ describe('responseFormat', () => {
     expect(CHECK.safeParse(object).success).toBe(true);
     expect(toolCalls).toEqual([]);
     expect(usage.cachedInputTokens).toBe(session.report.templateTokens);
+  });
+
+  it('with `allowTools` lets the model call tools first, and checks only a reply without calls', async () => {
+    const agent = await startAgent({ contextSize: 4096 });
+    const look = tool({ name: 'look', inputSchema: ON, execute: () => 'It is broken.' });
+    const responseFormat = { type: 'json', schema: CHECK, allowTools: true } as const;
+    const [brace = 0] = await agent.model.tokenize('{');
+    const sampling = { logitBias: { [brace]: 90 } }; // JSON begins with a brace, and a call does not
+    const messages = [{ role: 'user', content: 'What is it?' }] as const;
+    const request = { messages, tools: [look], parallelToolCalls: false, responseFormat, sampling, ...BOUNDED };
+    const reply = await agent.chat({ ...request, toolChoice: 'required' }).result;
+    expect(reply).toMatchObject({ finishReason: 'stop', usage: { steps: 2 }, toolCalls: [{ toolName: 'look' }] });
+    expect(CHECK.parse(reply.object)).toEqual(JSON.parse(reply.text));
+    const called = await agent.chat({ ...request, tools: [{ ...look, execute: undefined }], toolChoice: 'required' })
+      .result;
+    expect(called).toMatchObject({ finishReason: 'tool-calls', text: '', toolCalls: [{ toolName: 'look' }] });
+    expect(called).not.toHaveProperty('object');
+    const { toolCalls } = await agent.chat({ ...request, toolChoice: 'none' }).result;
+    expect(toolCalls).toEqual([]);
   });
 
   it.each([
@@ -257,5 +277,38 @@ describe('responseFormat', () => {
     const session = await (await startAgent()).createSession();
     await expect(session.send('What?', { responseFormat: responseFormat as never })).rejects.toMatchObject({ code });
     expect(session.messages).toEqual([]);
+  });
+});
+
+describe('grammar', () => {
+  const grammar = 'root ::= answer "." # a comment with "quotes"\nanswer ::= "yes" | "no" | [a-c]{2,3}';
+
+  it.each(['Qwen-Qwen3-0.6B', 'meetkai-functionary-medium-v3.2', 'google-gemma-2-2b-it'])(
+    'makes the text of a reply follow a grammar of the program, with the chat template of %s',
+    async (file) => {
+      const agent = await startAgent({ contextSize: 4096, chatTemplate: vendoredTemplate(file), systemPrompt: 'Hm.' });
+      const look = tool({ name: 'look', inputSchema: ON });
+      for (const seed of [1, 2, 3]) {
+        const sampling = { temperature: 1, seed };
+        const messages = [{ role: 'user', content: 'Is it broken?' }] as const;
+        const request = { messages, tools: [look], grammar, sampling, reasoning: false };
+        const { text, finishReason } = await agent.chat(request).result;
+        expect({ text, finishReason }).toEqual({
+          text: expect.stringMatching(/^(yes|no|[a-c]{2,3})\.$/),
+          finishReason: 'stop',
+        });
+      }
+    },
+  );
+
+  it('is refused if it is no grammar, and together with a response format or a required call', async () => {
+    const session = await (await startAgent({ tools: [tool({ name: 'look', inputSchema: ON })] })).createSession();
+    const send = (options: SendOptions) => session.send('What?', { maxTokens: 2, ...options });
+    await expect(send({ grammar: 'root ::= (' })).rejects.toMatchObject({ code: 'GRAMMAR_INVALID' });
+    const responseFormat = { type: 'json', schema: CHECK } as const;
+    for (const both of [{ responseFormat }, { toolChoice: 'required' }] as const) {
+      await expect(send({ grammar, ...both })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    }
+    expect((await send({})).usage.outputTokens).toBe(2);
   });
 });

@@ -82,7 +82,7 @@ describe.skipIf(testModel() === undefined)('the documents', () => {
     });
     expect(printed).toMatch(/^loaded\nprefill true\n(stop|length) true\n/);
     expect(printed).toMatch(/\d+ tokens, the first after \d+ ms\n4\ntrue \d+ true\n2\ntrue 6\n\d\n/);
-    expect(printed).toMatch(/string number\nfind_book false\n/);
+    expect(printed).toMatch(/string number\n0 number\ntrue\nfind_book false\n/);
     expect(printed).toMatch(/clock: time_in/);
     expect(printed).toMatch(/What time is it in Lima\?/);
     expect(printed).toMatch(/\{ total: 4096, used: \d+, free: \d+ \}/);
