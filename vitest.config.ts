@@ -11,13 +11,19 @@ const entryPoints = (folder: string, ending: string) =>
     replacement: fileURLToPath(new URL(`${folder}/${file}.${ending}`, import.meta.url)),
   }));
 
-export const sources = entryPoints('lib', 'ts');
+/** Packages beside the core. Their sources import the core by its name. */
+const packages = ['index', 'v3'].map((file) => ({
+  find: new RegExp(`^${posix.join('@llama-headstart/ai-sdk', file).replace(/\/?index$/, '')}$`),
+  replacement: fileURLToPath(new URL(`packages/ai-sdk/lib/${file}.ts`, import.meta.url)),
+}));
+
+export const sources = [...packages, ...entryPoints('lib', 'ts')];
 
 /**
  * `npm test` compiles lib first, and then tests the compiled files. Node.js loads them in half the time that Vitest
  * needs to load the sources, and almost every test file imports all of lib.
  */
-const compiled = entryPoints('dist', 'js');
+const compiled = [...packages, ...entryPoints('dist', 'js')];
 
 /** Starts the programs on a real model first, because they take longest. Otherwise one core would idle at the end. */
 class LongestFirst extends BaseSequencer {
