@@ -8,7 +8,7 @@ import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { megabytes, step } from '../bin/lib/progress.mjs';
-import { isMain, npm, quoteTail, root, runMain } from '../bin/lib/run.mjs';
+import { isMain, npm, quoteTail, root, run, runMain } from '../bin/lib/run.mjs';
 
 const MINIMUM_NODE = [20, 19];
 
@@ -81,21 +81,30 @@ export async function ensureDependencies({ quiet = false } = {}) {
   });
 }
 
-/**
- * Compiles lib/ only if a source or a tsconfig file is newer than a compiled file, because tsc always takes seconds.
- */
+/** The folders with a lib/ that is compiled to dist/. A package uses the declarations of the folders before it. */
+const COMPILED = ['.', 'packages/ai-sdk'];
+
+/** Compiles each lib/ only if a source or a tsconfig file is newer than a compiled file, because tsc takes seconds. */
 async function buildTypeScript() {
-  const sources = (await readdir(join(root, 'lib'), { recursive: true })).filter((name) => name.endsWith('.ts'));
-  const configured = await newest([join(root, 'tsconfig.json'), join(root, 'tsconfig.build.json')]);
+  for (const folder of COMPILED) {
+    if (await isCompiled(join(root, folder))) continue;
+    const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+    const result = await run(process.execPath, [tsc, '-p', join(folder, 'tsconfig.build.json')]);
+    if (result.code !== 0) throw new Error(`\`npm run build\` failed (${result.code})${quoteTail(result.output, 30)}`);
+  }
+}
+
+/** @param {string} folder */
+async function isCompiled(folder) {
+  const sources = (await readdir(join(folder, 'lib'), { recursive: true })).filter((name) => name.endsWith('.ts'));
+  const configured = await newest([join(root, 'tsconfig.json'), join(folder, 'tsconfig.build.json')]);
   const fresh = await Promise.all(
     sources.map(async (name) => {
-      const compiled = await modifiedAt(join(root, 'dist', name.replace(/\.ts$/, '.js')));
-      return compiled > Math.max(configured, await modifiedAt(join(root, 'lib', name)));
+      const compiled = await modifiedAt(join(folder, 'dist', name.replace(/\.ts$/, '.js')));
+      return compiled > Math.max(configured, await modifiedAt(join(folder, 'lib', name)));
     }),
   );
-  if (fresh.every(Boolean)) return;
-  const result = await npm(['run', '--silent', 'build']);
-  if (result.code !== 0) throw new Error(`\`npm run build\` failed (${result.code})${quoteTail(result.output, 30)}`);
+  return fresh.every(Boolean);
 }
 
 /** @param {boolean} quiet */

@@ -9,9 +9,11 @@ import { mustRun, root } from '../../bin/lib/run.mjs';
 
 /** One entry point per line: its report in test/api, the title of the report, and the compiled declarations. */
 const ENTRIES = [
-  { report: 'index.api.md', title: '`llama-headstart`', declarations: 'index.d.ts' },
-  { report: 'native.api.md', title: '`llama-headstart/native`', declarations: 'native/index.d.ts' },
-  { report: 'server.api.md', title: '`llama-headstart/server`', declarations: 'server/index.d.ts' },
+  { report: 'index.api.md', title: '`llama-headstart`', declarations: 'lib/index.d.ts' },
+  { report: 'native.api.md', title: '`llama-headstart/native`', declarations: 'lib/native/index.d.ts' },
+  { report: 'server.api.md', title: '`llama-headstart/server`', declarations: 'lib/server/index.d.ts' },
+  { report: 'ai-sdk.api.md', title: '`@llama-headstart/ai-sdk`', declarations: 'packages/ai-sdk/lib/index.d.ts' },
+  { report: 'ai-sdk-v3.api.md', title: '`@llama-headstart/ai-sdk/v3`', declarations: 'packages/ai-sdk/lib/v3.d.ts' },
 ];
 const REPORTS = join(root, 'test', 'api');
 const TYPES = join(root, '.build', 'types');
@@ -39,10 +41,7 @@ export async function compareReports({ write }) {
 async function compileDeclarations() {
   await rm(TYPES, { recursive: true, force: true });
   const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
-  await mustRun(process.execPath, [
-    ...[tsc, '-p', 'tsconfig.build.json', '--emitDeclarationOnly', '--declarationMap', 'false'],
-    ...['--outDir', TYPES],
-  ]);
+  await mustRun(process.execPath, [tsc, '-p', 'tsconfig.types.json', '--outDir', TYPES]);
 }
 
 /**

@@ -69,11 +69,16 @@ let checked = false;
 /** Throws if dist is older than lib, because children would then test old code. `npm test` compiles lib first. */
 export function requireFreshDist(): void {
   if (checked) return;
-  const sources = readdirSync(join(root, 'lib'), { encoding: 'utf8', recursive: true });
-  for (const source of sources.filter((name) => name.endsWith('.ts'))) {
-    const compiled = statSync(join(root, 'dist', source.replace(/\.ts$/, '.js')), { throwIfNoEntry: false });
-    if (compiled === undefined || compiled.mtimeMs < statSync(join(root, 'lib', source)).mtimeMs) {
-      throw new Error(`dist is older than lib/${source}. Run \`npm run build\`, or run the tests with \`npm test\`.`);
+  for (const folder of ['.', 'packages/ai-sdk']) {
+    const sources = readdirSync(join(root, folder, 'lib'), { encoding: 'utf8', recursive: true });
+    for (const source of sources.filter((name) => name.endsWith('.ts'))) {
+      const path = join(root, folder, 'dist', source.replace(/\.ts$/, '.js'));
+      const compiled = statSync(path, { throwIfNoEntry: false });
+      if (compiled === undefined || compiled.mtimeMs < statSync(join(root, folder, 'lib', source)).mtimeMs) {
+        throw new Error(
+          `dist is older than ${join(folder, 'lib', source)}. Run \`npm run build\`, or run the tests with \`npm test\`.`,
+        );
+      }
     }
   }
   checked = true;
