@@ -1,9 +1,14 @@
+import { LRUCache } from 'lru-cache';
 import type { CacheStores } from './cache-stores.js';
+import type { Keyring } from './key.js';
 
 /** The pins of one tenant together may protect this share of the budget. */
 const MAX_SHARE = 0.25;
 /** All pins together may protect this share, so that other states always find memory. */
 const MAX_SHARE_OF_ALL = 0.5;
+
+/** How many entries with hints are remembered. */
+const MAX_REMEMBERED = 4096;
 
 /** The conversation that asks for a pin. */
 export interface PinOwner {
@@ -21,9 +26,14 @@ interface Pin {
 /**
  * The templates, and beginnings of templates, that requests pin for some time with cache hints. If the pins of a tenant
  * exceed its share of the budgets, the least recently renewed ones end.
+ *
+ * A prefill for such a request keeps the entry only in memory. The entry is written to disk when a second request uses
+ * it. So a client whose system prompt changes in each request costs no files.
  */
 export class HintPins {
   readonly #stores: CacheStores;
+  /** How many requests have used each entry that was kept only in memory. */
+  readonly #uses = new LRUCache<string, number>({ max: MAX_REMEMBERED });
   /** By key. The least recently renewed pins are first. */
   readonly #pins = new Map<string, Pin>();
 
@@ -31,8 +41,38 @@ export class HintPins {
     this.#stores = stores;
   }
 
-  /** Pins the entries with these keys, if they are in memory or on disk. */
-  set(owner: PinOwner, keys: readonly string[], ttlMs: number): void {
+  /**
+   * Whether the prefill for a request with hints writes an entry to disk. If not, a later request writes the entry:
+   * see {@link set} and {@link noteStart}.
+   */
+  isWritten(key: string): boolean {
+    const uses = this.#uses.get(key) ?? 0;
+    this.#uses.set(key, uses);
+    return uses > 0;
+  }
+
+  /** Counts the use of an entry by a start without hints. */
+  noteStart(key: string, keyring: Keyring): void {
+    if (this.#uses.delete(key)) {
+      this.#stores.writeBehind.saveStored(key, keyring);
+    }
+  }
+
+  #noteUse(key: string, keyring: Keyring): void {
+    const uses = this.#uses.get(key);
+    if (uses !== undefined) {
+      this.#uses.set(key, uses + 1);
+    }
+    if (uses === 1) {
+      this.#stores.writeBehind.saveStored(key, keyring);
+    }
+  }
+
+  /**
+   * Pins the entries with these keys, if they are in memory or on disk. Call it once for each request, when its template
+   * is loaded.
+   */
+  set(owner: PinOwner, keyring: Keyring, keys: readonly string[], ttlMs: number): void {
     const now = performance.now();
     for (const [key, pin] of this.#pins) {
       const isReplaced = owner.affinity !== undefined && isSame(pin.owner, owner) && !keys.includes(key);
@@ -41,6 +81,7 @@ export class HintPins {
       }
     }
     for (const key of keys) {
+      this.#noteUse(key, keyring);
       if (this.#bytesOf(key) > 0) {
         this.#pins.delete(key); // a renewed pin becomes the last
         this.#pins.set(key, { owner, until: now + ttlMs });

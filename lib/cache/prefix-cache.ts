@@ -67,6 +67,8 @@ export interface StartOptions extends TenantOptions {
    * @default none
    */
   breakpoints?: readonly number[];
+  /** Whether the template is one of a request with cache hints: see `HintPins`. @default false */
+  isHinted?: boolean | undefined;
   /** Stops the start with `ABORTED`. */
   signal?: AbortSignal | undefined;
 }
@@ -119,6 +121,7 @@ export class PrefixCache {
       index: this.index,
       copier,
       candidates: this.candidates,
+      hintPins: this.#hintPins,
       prefillEstimate: this.#prefillEstimate,
       nearest: reuse !== 'exact',
     });
@@ -226,12 +229,16 @@ export class PrefixCache {
     const whyBypass = this.#whyBypass(tokens, options);
     const key = whyBypass === undefined ? keyring.keyOf(tokens) : '';
     const signal = combinedSignal(options.signal, this.#closing.signal);
-    const request: StartRequest = { key, keyring, sequence, tokens, breakpoints: options.breakpoints ?? [], signal };
+    const { breakpoints = [], isHinted = false } = options;
+    const request: StartRequest = { key, keyring, sequence, tokens, breakpoints, isHinted, signal };
     sequence.group = keyring.group;
     try {
       const filled = await (whyBypass === undefined
         ? this.#loader.fill(request)
         : this.#loader.bypass(request, whyBypass));
+      if (!isHinted) {
+        this.#hintPins.noteStart(key, keyring);
+      }
       return this.#report(request, filled, begin);
     } catch (error) {
       // The repeat of an aborted request continues with the tokens that were decoded until the abort.
@@ -250,7 +257,7 @@ export class PrefixCache {
    * Finds what {@link start} would reuse now. Reads no state, changes no count, and does not count as a use of the
    * template.
    */
-  async peek(tokens: Int32Array, options: Omit<StartOptions, 'breakpoints' | 'signal'>): Promise<LoadedSource> {
+  async peek(tokens: Int32Array, options: Pick<StartOptions, 'tenant' | 'cache'>): Promise<LoadedSource> {
     const bypass = this.#whyBypass(tokens, options);
     if (bypass !== undefined) {
       return { source: 'prefill', cachedTokens: 0, templateReason: bypass };
@@ -287,7 +294,7 @@ export class PrefixCache {
   pinFor(owner: PinOwner, template: Int32Array, lengths: readonly number[], ttlMs: number): void {
     const keyring = this.keyring(owner.tenant);
     const keys = [template.length, ...lengths].map((length) => keyring.keyOf(template.subarray(0, length)));
-    this.#hintPins.set(owner, keys, ttlMs);
+    this.#hintPins.set(owner, keyring, keys, ttlMs);
   }
 
   /** The keyring of a tenant. */

@@ -42,6 +42,8 @@ export interface PrefixSetup {
   arrival?: Arrival | undefined;
   /** Token counts at which the template's prefill is split, so that its prefixes can be kept. */
   breakpoints?: readonly number[] | undefined;
+  /** Whether a request with cache hints needs the template: see `HintPins`. @default false */
+  isHinted?: boolean | undefined;
 }
 
 /**
@@ -121,11 +123,11 @@ export class PrefixLoader {
 
   /** Loads the template into the empty sequence. Loads nothing if there is no template. */
   async loadTemplate(signal: AbortSignal | undefined): Promise<StartReport> {
-    const { template, templateReason, useCache, tenant, breakpoints = [], cache } = this.#setup;
+    const { template, templateReason, useCache, tenant, breakpoints = [], isHinted, cache } = this.#setup;
     if (template.length === 0) {
       return cache.startWithout(templateReason);
     }
-    return cache.start(this.#sequence, template, { cache: useCache, tenant, breakpoints, signal });
+    return cache.start(this.#sequence, template, { cache: useCache, tenant, breakpoints, isHinted, signal });
   }
 
   /**
@@ -302,7 +304,15 @@ export class PrefixLoader {
   ): Promise<boolean> {
     const { cache, tenant } = this.#setup;
     const sequence = this.#sequence;
-    const request = { key: '', keyring: cache.keyring(tenant), sequence, tokens, breakpoints: [], signal };
+    const request = {
+      key: '',
+      keyring: cache.keyring(tenant),
+      sequence,
+      tokens,
+      breakpoints: [],
+      isHinted: false,
+      signal,
+    };
     const { states } = this.#setup.engine;
     const sources = sourcesOf(candidate, states);
     if ((await cache.candidates.load(candidate, request)) === undefined) {

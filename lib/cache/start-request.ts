@@ -14,6 +14,8 @@ export interface StartRequest {
    * separate entry.
    */
   breakpoints: readonly number[];
+  /** Whether the template is one of a request with cache hints: see `HintPins`. */
+  isHinted: boolean;
   signal: AbortSignal;
 }
 

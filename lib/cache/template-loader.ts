@@ -8,6 +8,7 @@ import { sameTokens } from '../tokens.js';
 import type { CacheStores } from './cache-stores.js';
 import type { CandidateLoader } from './candidate-loader.js';
 import { type EntryLock, waitForLock } from './disk/entry-lock.js';
+import type { HintPins } from './hint-pins.js';
 import { InFlight } from './in-flight.js';
 import type { PrefillEstimate } from './prefill-estimate.js';
 import { type PrefixIndex, sourceOf } from './prefix-index.js';
@@ -21,6 +22,7 @@ export interface TemplateLoaderParts extends CacheStores {
   index: PrefixIndex;
   copier: StateCopier;
   candidates: CandidateLoader;
+  hintPins: HintPins;
   /** Whether a start may reuse a prefix of another template. */
   nearest: boolean;
   logger: Logger | undefined;
@@ -246,7 +248,8 @@ export class TemplateLoader {
       await lock?.release();
     } else {
       await this.#dropMaskedCells(request, captured).finally(() => {
-        notSaved = writeBehind.save({ key, keyring, ...captured, tokens, prefillMs }, lock);
+        const why = this.#whyInMemory(request, key);
+        notSaved = writeBehind.save({ key, keyring, ...captured, tokens, prefillMs }, lock, why);
       });
     }
     const miss = { source: 'prefill', cache: 'miss', cachedTokens: 0, bytes: 0, reason: problem } as const;
@@ -304,6 +307,13 @@ export class TemplateLoader {
     }
   }
 
+  /** Why an entry of a request with cache hints is not written to disk. */
+  #whyInMemory({ isHinted }: StartRequest, key: string): string | undefined {
+    return isHinted && !this.#parts.hintPins.isWritten(key)
+      ? 'no second request with cache hints has used it'
+      : undefined;
+  }
+
   /** Keeps the decoded beginning of a template in memory, and the beginning up to a breakpoint also on disk. */
   async #keepBeginning(request: StartRequest, kind: CutKind, prefillMs: number): Promise<void> {
     const { states, disk, writeBehind } = this.#parts;
@@ -319,7 +329,7 @@ export class TemplateLoader {
     }
     const beginning = { key, keyring, ...captured, tokens, prefillMs };
     if (kind === 'breakpoint') {
-      writeBehind.save(beginning);
+      writeBehind.save(beginning, undefined, this.#whyInMemory(request, key));
     } else if (writeBehind.keep(beginning) === undefined) {
       captured.transfer.end();
     }

@@ -35,6 +35,8 @@ interface WriteBehindParts {
 export class WriteBehind {
   readonly #parts: WriteBehindParts;
   readonly #saving = new Set<Promise<void>>();
+  /** The keys of the entries that are being written. */
+  readonly #writing = new Set<string>();
   #warnedOfSize = false;
 
   constructor(parts: WriteBehindParts) {
@@ -63,13 +65,14 @@ export class WriteBehind {
    * stays in its transfer until the state is written. Takes ownership of the transfer and the lock. Releases the lock
    * when the entry is on disk or could not be saved.
    *
-   * @returns the reason if the template is too large for the directory
+   * @param why why the state stays in memory. @default it is written
+   * @returns the reason if the template is not written
    */
-  save(captured: CapturedTemplate, lock?: EntryLock): string | undefined {
+  save(captured: CapturedTemplate, lock?: EntryLock, why?: string): string | undefined {
     const { disk, states } = this.#parts;
     const stored = this.keep(captured);
     const releaseState = stored === undefined ? () => captured.transfer.end() : states.hold(stored);
-    const reason = this.#whyTooLarge(captured);
+    const reason = why ?? this.#whyTooLarge(captured);
     if (disk === undefined || reason !== undefined) {
       releaseState();
       this.#track(lock?.release());
@@ -78,6 +81,19 @@ export class WriteBehind {
       this.#track(written.finally(() => lock?.release()).then(() => this.#afterSave(disk, captured.key)));
     }
     return reason;
+  }
+
+  /** Writes a template in memory to disk in the background, unless it is on disk or is being written. */
+  saveStored(key: string, keyring: Keyring): void {
+    const { disk, states } = this.#parts;
+    const stored = states.find(key);
+    const isKnown = disk?.index.get(disk.nameOf(key)) !== undefined || this.#writing.has(key);
+    if (disk === undefined || stored === undefined || isKnown || this.#whyTooLarge({ ...stored, key }) !== undefined) {
+      return;
+    }
+    const { state, prefillMs = 0 } = stored;
+    const written = this.#write(disk, { key, keyring, state, prefillMs }, states.hold(stored));
+    this.#track(written.then(() => this.#afterSave(disk, key)));
   }
 
   /** Resolves when each save that has begun is on disk or has failed. */
@@ -106,7 +122,7 @@ export class WriteBehind {
     return deleted.length;
   }
 
-  #whyTooLarge({ key, state, tokens }: CapturedTemplate): string | undefined {
+  #whyTooLarge({ key, state, tokens }: Pick<CapturedTemplate, 'key' | 'state' | 'tokens'>): string | undefined {
     const { disk, budget, stats, logger } = this.#parts;
     const { maxDiskBytes = Infinity } = budget;
     const bytes = state.byteLength + 4 * tokens.length;
@@ -129,12 +145,13 @@ export class WriteBehind {
 
   async #write(
     disk: DiskStore,
-    { key, keyring, state, prefillMs }: CapturedTemplate,
+    { key, keyring, state, prefillMs }: Omit<CapturedTemplate, 'transfer' | 'tokens'>,
     releaseState: () => void,
   ): Promise<void> {
     const { stats, logger } = this.#parts;
     const begin = performance.now();
     const { components } = keyring;
+    this.#writing.add(key);
     try {
       const bytes = await disk.write(state, { key, components, prefillMs });
       stats.counts.saves++;
@@ -144,6 +161,7 @@ export class WriteBehind {
       logger?.('warn', `template cache: not saved, ${String(error)}`);
       publish({ type: 'save-failed', key, reason: String(error) });
     } finally {
+      this.#writing.delete(key);
       releaseState();
     }
   }

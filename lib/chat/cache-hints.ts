@@ -97,6 +97,11 @@ class RequestHints implements TurnHints {
     this.#messages = [...new Set(indices)].filter((index) => index < messages.length - 1).sort((a, b) => a - b);
   }
 
+  /** Whether a hint is on a tool or on the system prompt. */
+  get isOfTemplate(): boolean {
+    return this.#ofTemplate.length > 0;
+  }
+
   /**
    * The template of the request. If the memory cannot be trimmed, its breakpoints include the hinted places.
    *
@@ -120,7 +125,7 @@ class RequestHints implements TurnHints {
   /** Pins the template and its hinted beginnings. Call it when the template has been loaded. */
   pin(): void {
     const { tokens = new Int32Array(), breakpoints = [] } = this.#boundary ?? {};
-    if (this.#ofTemplate.length > 0 && tokens.length > 0) {
+    if (this.isOfTemplate && tokens.length > 0) {
       const { tenant, affinity } = this.#request;
       const ttlMs = Math.max(...this.#ofTemplate.map((hint) => hint.ttlMs ?? DEFAULT_TTL_MS));
       this.#host.cache.pinFor({ tenant, affinity }, tokens, breakpoints, ttlMs);

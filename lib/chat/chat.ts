@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { orAborted, throwIfAborted } from '../abort.js';
 import type { PrefixSetup } from '../cache/prefix-loader.js';
-import type { Arrival } from '../engine/overtaking.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import type { PrefillProgress } from '../generate/prefill-progress.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
@@ -113,7 +112,7 @@ async function answer(
     const find = () => hints?.template() ?? host.templates.find(source);
     const boundary = await host.cache.expecting(request.tenant, find);
     const arrival = { hasTools: (source.tools?.length ?? 0) > 0, at: arrivedAt };
-    const sequence = requestSequence(host, request, boundary, { epoch, arrival });
+    const sequence = requestSequence(host, request, boundary, { epoch, arrival, isHinted: hints?.isOfTemplate });
     const lock = new TurnLock(host.lock, sequence);
     const services = {
       ...host,
@@ -144,7 +143,7 @@ export function requestSequence(
   host: ChatHost,
   { tenant, affinity }: Pick<ChatRequest, 'tenant' | 'affinity'>,
   { tokens: template, reason: templateReason, breakpoints }: Boundary,
-  more: Pick<PrefixSetup, 'epoch' | 'arrival'> = {},
+  more: Pick<PrefixSetup, 'epoch' | 'arrival' | 'isHinted'> = {},
 ): ConversationSequence {
   const prefix = { template, templateReason, breakpoints, tenant, affinity, useCache: true };
   return new ConversationSequence({ ...host, ...prefix, ...more, kind: 'request' });

@@ -53,6 +53,73 @@ describe('a hint in the template', () => {
     expect(await entries(cacheDir)).toHaveLength(2); // the template, and its beginning at the first hint
   });
 
+  it.each(['dense', 'recurrent'] as const)(
+    'costs no file before a second request uses it, with the %s model',
+    async (name) => {
+      const cacheDir = await temporaryDirectory();
+      const agent = await startAgent({ name, cacheDir, ...NEAREST });
+      const request = (number: number) => ({
+        messages: [{ role: 'system', content: `${number}. ${SYSTEM}` } as const, user('Hello')],
+        tools: toolsNamed('a'),
+        cacheHints: [{ system: true } as const],
+      });
+      for (let number = 0; number < 3; number++) {
+        await ask(agent, request(number));
+      }
+      await agent.flush();
+      expect(await entries(cacheDir)).toEqual([]);
+      await ask(agent, request(1));
+      await agent.close();
+      const keys = (await entries(cacheDir)).length;
+      expect(keys).toBe(name === 'dense' ? 1 : 2); // the template, and its beginning up to the tools
+      const again = await startAgent({ name, cacheDir, ...NEAREST });
+      expect((await ask(again, request(1))).cache.source).toBe('disk');
+    },
+  );
+
+  it('costs a file as soon as a session uses the template', async () => {
+    const cacheDir = await temporaryDirectory();
+    const agent = await startAgent({ cacheDir, ...NEAREST });
+    await ask(agent, { cacheHints: [{ system: true }] });
+    await agent.createSession();
+    await agent.flush();
+    expect(await entries(cacheDir)).toHaveLength(1);
+  });
+
+  it('costs a file when a second request must prefill the template again', async () => {
+    const cacheDir = await temporaryDirectory();
+    const agent = await startAgent({ cacheDir, maxMemoryBytes: 0, maxResidentTemplates: 0, nSeqMax: 1, ...NEAREST });
+    const cacheHints = [{ system: true } as const];
+    await ask(agent, { cacheHints });
+    await ask(agent, { messages: [{ role: 'system', content: 'Another one.' } as const, user('Hello')] });
+    await agent.flush();
+    expect(await entries(cacheDir)).toHaveLength(1);
+    await ask(agent, { cacheHints });
+    await agent.flush();
+    expect(await entries(cacheDir)).toHaveLength(2);
+  });
+
+  it('pins the templates of one tenant only within a quarter of the memory', async () => {
+    const systemPrompt = (number: number) => `${number}. ${SYSTEM}`;
+    const hinted = (number: number) => ({
+      messages: [{ role: 'system', content: systemPrompt(number) } as const, user('Hello')],
+      tenant: 'a',
+      cacheHints: [{ system: true } as const],
+    });
+    const first = await startAgent(NEAREST);
+    await ask(first, hinted(0));
+    const { bytesInMemory } = first.getTemplateCacheStats();
+    const agent = await startAgent({ ...NEAREST, maxMemoryBytes: 6 * bytesInMemory, maxResidentTemplates: 0 });
+    await ask(agent, hinted(0));
+    await ask(agent, hinted(1)); // the two pins exceed a quarter, so the first one ends
+    await agent.templateCache.warm([2, 3, 4, 5, 6, 7].map((number) => ({ systemPrompt: systemPrompt(number) })));
+    const sources = [0, 1, 7].map(async (number) => {
+      const tenant = number < 2 ? { tenant: 'a' } : {};
+      return (await agent.templateCache.explainMiss({ systemPrompt: systemPrompt(number), ...tenant })).source;
+    });
+    expect(await Promise.all(sources)).toEqual(['prefill', 'memory', 'memory']);
+  });
+
   it('saves no additional entry on memory that can be trimmed, and none with `reproducible`', async () => {
     for (const settings of [
       { name: 'dense' },
@@ -60,7 +127,9 @@ describe('a hint in the template', () => {
     ] as AgentSettings[]) {
       const cacheDir = await temporaryDirectory();
       const agent = await startAgent({ ...NEAREST, cacheDir, ...settings });
-      await ask(agent, { tools: toolsNamed('a'), cacheHints: [{ system: true }] });
+      for (let request = 0; request < 2; request++) {
+        await ask(agent, { tools: toolsNamed('a'), cacheHints: [{ system: true }] });
+      }
       await agent.close();
       expect(await entries(cacheDir)).toHaveLength(1);
     }
