@@ -56,7 +56,9 @@ function concat(...parts: Int32Array[]): Int32Array {
 }
 
 /** Templates that share their first tokens. */
-const TEMPLATES = [1, 2].map((seed) => concat(someTokens(40, 77), someTokens(20, seed)));
+const TEMPLATES = [1, 2, 3, 4].map((seed) =>
+  concat(someTokens(25, 77), someTokens(20, seed >> 1), someTokens(15, seed)),
+);
 const part = (depth: number, branch: number) =>
   someTokens(10 + ((depth * 31 + branch * 17) % 50), depth * 10 + branch + 1);
 

@@ -13,6 +13,7 @@ import type {
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { ALWAYS } from '../helpers/conversations.js';
+import { likelyText } from '../helpers/likely-text.js';
 import { writeLora } from '../helpers/loras.js';
 import { user } from '../helpers/messages.js';
 import { SYSTEM_PROMPT } from '../helpers/prompts.js';
@@ -209,6 +210,24 @@ describe('a reply that did not end by itself', () => {
     const { text, finishReason, detail, usage } = await ask(other, [QUESTION], { maxTokens: 40, stop: [stop] });
     expect({ finishReason, detail }).toEqual({ finishReason: 'stop', detail: 'stop-string' });
     await expectReused(other, usage, text, 35);
+  });
+
+  it('is reused up to the end of its text if a limit ended it after a complete call', async () => {
+    const agent = await start();
+    const { logitBias, ...likely } = await likelyText('<tool_call>');
+    // Each character of the text is sampled as a token of its own, and a newline follows the tag.
+    const [t, h, e, newline] = Buffer.from('the\n') as unknown as [number, number, number, number];
+    const single = { ...logitBias, [t]: 114, [h]: 106, [e]: 98, [newline]: 186 };
+    const sampling = { ...likely, logitBias: single, penaltyLastTokens: 8 };
+    const limits = { parallelToolCalls: true, maxTokens: 90, logProbabilities: 0 };
+    const reply = await ask(agent, [QUESTION], { ...limits, tools: [ORDER], sampling });
+    expect([reply.text, reply.toolCalls.length, tokensOf(reply).length]).toEqual(['the', 1, 90]);
+    const messages = afterCall(reply);
+    const { before, rendered } = await promptAfter(agent, reply, messages);
+    const { usage } = await ask(agent, messages, { ...TOOLS, maxTokens: 1 });
+    const whole = await agent.model.tokenize('the');
+    expect(usage.inputTokens).toBe(rendered.length - whole.length + 'the'.length);
+    expect(usage.cachedInputTokens).toBe(before.length + 'the'.length);
   });
 
   it('is reused after an abort', async () => {
