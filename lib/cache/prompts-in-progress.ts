@@ -185,13 +185,11 @@ export class PromptsInProgress {
 }
 
 /** @param shared number of tokens that the waiting prompt shares with `prompt` */
-function isWorthWaitingFor(
-  { sequence, ...prompt }: RunningPrompt,
-  shared: number,
-  { available, minimumGain, needsCut }: WaitTerms,
-): boolean {
-  const held = commonPrefixLength(sequence.tokens, prompt.tokens);
-  if (shared - Math.max(prompt.available, held) > MAX_WAIT_FACTOR * (shared - available)) {
+function isWorthWaitingFor(prompt: RunningPrompt, shared: number, terms: WaitTerms): boolean {
+  const { available, minimumGain, needsCut } = terms;
+  const held = commonPrefixLength(prompt.sequence.tokens, prompt.tokens);
+  const remaining = shared - Math.max(prompt.available, held);
+  if (remaining > MAX_WAIT_FACTOR * (shared - available)) {
     return false;
   }
   return needsCut ? shared >= prompt.pieceEnd && shared - prompt.kept >= minimumGain : shared > held;

@@ -18,8 +18,8 @@ export interface NearestTemplate {
 
 /**
  * Lets starts of different templates share the prefill of their common beginning. One start decodes the beginning. The
- * other starts wait until it is decoded, and copy it. If the memory cannot be trimmed, a copy can only be made of a
- * state that ends with the beginning. So the prefill is then cut there, and the state is kept in memory.
+ * other starts wait until the beginning is decoded, and copy it. If the memory cannot be trimmed, only a state that ends
+ * with the beginning can be copied. So the prefill is then cut there, and the state is kept in memory.
  */
 export class SharedTemplates {
   readonly #engine: Engine;
@@ -53,7 +53,7 @@ export class SharedTemplates {
     }
   }
 
-  /** Call it when a template is known. Prefills of other templates can then be cut where this template branches off. */
+  /** Call it when a start begins. Prefills of other templates can then be cut where its template branches off. */
   announce({ sequence, keyring, tokens }: StartRequest): void {
     if (this.#isCut) {
       this.#index.templates.wait(sequence, keyring.group, tokens);
@@ -73,19 +73,19 @@ export class SharedTemplates {
       const candidate = await this.#index.nearestTemplate(query);
       const available = candidate?.shared ?? 0;
       const terms = { available, minimumGain: MIN_SHARED_TOKENS, needsCut: !canTrim };
-      const shared = canTrim || this.#isCut ? templates.worthWaitingFor(query, terms) : undefined;
-      if (shared === undefined) {
+      const untilShared = canTrim || this.#isCut ? templates.worthWaitingFor(query, terms) : undefined;
+      if (untilShared === undefined) {
         const isInProgress = candidate?.source === 'sequence' && templates.isRunning(candidate.sequence);
         templates.begin(sequence, tokens, available);
         return { candidate, isInProgress, waitedMs };
       }
       const begin = performance.now();
-      await orAborted(shared, signal);
+      await orAborted(untilShared, signal);
       waitedMs += performance.now() - begin;
     }
   }
 
-  /** If prefills are cut: waits until the templates and prompts that were requested before are known. */
+  /** If prefills are cut, waits until the templates and prompts that are being rendered are known. */
   async #untilKnown(group: string, signal: AbortSignal): Promise<void> {
     const { templates, prompts } = this.#index;
     for (const arrivals of this.#isCut ? [() => templates.arrivals(group), () => prompts.arrivals(group)] : []) {

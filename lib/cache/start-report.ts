@@ -44,7 +44,10 @@ export interface StartReport {
   bytes: number;
   /** Milliseconds from the call until the template was in the session's sequence. */
   ms: number;
-  /** The part of `ms` in which the start waited for another start or process that prefilled the same template. */
+  /**
+   * The part of `ms` in which the start waited for another start or process that prefilled the same template, or for
+   * another start whose template has the same beginning.
+   */
   waitedMs?: number;
   /** The key of the cache entry: SHA-256, hex. Empty for a bypass. */
   key: string;

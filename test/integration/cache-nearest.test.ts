@@ -45,6 +45,18 @@ describe.each(['dense', 'recurrent', 'hybrid', 'sliding-window'] as const)(
       }
     });
 
+    it.each(layouts)('one of them alone has the bits of a start without the cache (%s)', async (layout) => {
+      const path = microModel(name);
+      const lab = await openLab({ path, layout, batchSize: 64, ...NEAREST });
+      const warm = await openLab({ path, layout, batchSize: 64, ...NEAREST });
+      const cold = await openLab({ path, layout, batchSize: 64 });
+      const alone = await cold.run(HEAD, MESSAGE, 3, { cache: false });
+      await warm.start(HEAD);
+      for (const { logits } of [await lab.run(HEAD, MESSAGE, 3), await warm.run(HEAD, MESSAGE, 3)]) {
+        expect(logits).toEqual(alone.logits);
+      }
+    });
+
     it('decode it once more if the first start is aborted', async () => {
       const lab = await openLab({ path: microModel(name), sessions: 4, batchSize: 32, ...NEAREST });
       const controller = new AbortController();
