@@ -1,5 +1,5 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { HeadstartError } from '../errors.js';
 import { parseOptions } from '../parse-options.js';
@@ -44,6 +44,7 @@ export async function listen(handler: Handler, options: ListenOptions = {}): Pro
     );
   }
   const server = serverOf(handler, parsed);
+  const unused = trackConnections(server);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(port, host, resolve);
@@ -52,7 +53,7 @@ export async function listen(handler: Handler, options: ListenOptions = {}): Pro
   const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;
   let closing: Promise<void> | undefined;
   const close = () => {
-    closing ??= closeServer(server, closeTimeoutMs);
+    closing ??= closeServer(server, unused, closeTimeoutMs);
     return closing;
   };
   return { url: `http://${name}:${address.port}`, port: address.port, close, [Symbol.asyncDispose]: close };
@@ -84,11 +85,37 @@ function destroyUnread(response: ServerResponse, timeoutMs: number): void {
   });
 }
 
-async function closeServer(server: Server, timeoutMs: number): Promise<void> {
+/**
+ * Tracks the connections on which no request has arrived yet. For node:http these connections are not idle. Also closes
+ * the connection of each reply that ends after the server was closed.
+ *
+ * @returns the connections without a request
+ */
+function trackConnections(server: Server): ReadonlySet<Socket> {
+  const unused = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    unused.add(socket);
+    socket.once('close', () => unused.delete(socket));
+  });
+  server.on('request', ({ socket }, response) => {
+    unused.delete(socket);
+    response.once('close', () => {
+      if (!server.listening) {
+        setImmediate(() => server.closeIdleConnections()); // the connection is not idle before the next turn
+      }
+    });
+  });
+  return unused;
+}
+
+async function closeServer(server: Server, unused: ReadonlySet<Socket>, timeoutMs: number): Promise<void> {
   const closed = new Promise<void>((resolve) => {
     server.close(() => resolve());
   });
   server.closeIdleConnections();
+  for (const socket of unused) {
+    socket.destroy();
+  }
   const timer = setTimeout(() => server.closeAllConnections(), timeoutMs);
   await closed;
   clearTimeout(timer);

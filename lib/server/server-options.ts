@@ -92,8 +92,10 @@ export interface HandlerOptions extends OptionsOf<typeof HANDLER> {}
 export const HANDLER_OPTIONS = group(HANDLER);
 export type ResolvedHandlerOptions = ReturnType<typeof HANDLER_OPTIONS.parse>;
 
-/** A time limit in ms. node:http takes 0 as no limit. */
-const timeout = () => integer(1, 2 ** 31 - 1);
+const DAY_MS = 24 * 60 * 60 * 1000;
+
+/** A time limit in ms. node:http takes 0 as no limit, and no timer can wait longer than 24 days. */
+const timeout = () => integer(1, DAY_MS);
 
 const LISTEN = {
   /** The address to listen on. Any address besides loopback needs API keys. @default '127.0.0.1' */
@@ -103,7 +105,7 @@ const LISTEN = {
   /**
    * Maximum time that `close` waits for running requests, in ms. Then `close` aborts the other requests. @default 30000
    */
-  closeTimeoutMs: size().default(30_000),
+  closeTimeoutMs: integer(0, DAY_MS).default(30_000),
   /** Maximum time until the headers of a request have arrived, in ms. @default 60000 */
   headersTimeoutMs: timeout().default(60_000),
   /** Maximum time until a whole request has arrived, with its body, in ms. Replies may take longer. @default 300000 */

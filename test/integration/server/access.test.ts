@@ -98,8 +98,8 @@ describe('access to the server', () => {
     expect((await server.get('/')).status).toBe(404);
   });
 
-  it('finishes running replies when it is closed', async () => {
-    const server = await startServer();
+  it('finishes running replies when it is closed, and waits no longer', async () => {
+    const server = await startServer({}, {}, { closeTimeoutMs: 86_400_000, idleTimeoutMs: 86_400_000 });
     const response = await server.post('/v1/chat/completions', { ...body, max_tokens: 100, stream: true });
     const closed = server.close();
     expect((await eventsOf(response)).at(-1)?.data).toBe('[DONE]');

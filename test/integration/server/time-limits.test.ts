@@ -48,6 +48,14 @@ describe('a connection is closed', () => {
     expect(await received(await connectTo(server, unfinished))).toMatch(/^HTTP\/1\.1 408 /);
   });
 
+  it('if it has sent no request when the server closes', async () => {
+    const server = await startServer({}, {}, { closeTimeoutMs: 86_400_000 });
+    const sockets = [await connectTo(server, ''), await connectTo(server, 'GET /health HTTP/1.1\r\n')];
+    await server.get('/health'); // the server has accepted the earlier connections
+    await server.close();
+    expect(await Promise.all(sockets.map((socket) => received(socket)))).toEqual(['', '']);
+  });
+
   it('if it is idle for `idleTimeoutMs` after a request', async () => {
     const server = await startWith({ idleTimeoutMs: 20 });
     const socket = await connectTo(server, 'GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n');
