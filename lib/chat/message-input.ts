@@ -97,6 +97,12 @@ export interface TolerantMessage {
   readonly role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
   /** The text, or parts. A message without content has an empty text. */
   readonly content?: string | readonly ContentPart[] | null;
+  /**
+   * Whether a system message differs between conversations, for example because it holds the date. After the first
+   * system message, such a message is not a part of the system prompt. The chat template shows it after the tools, so
+   * conversations share the tokens in front of it. @default false
+   */
+  readonly volatile?: boolean;
   /** The other fields of {@link MessageInput}, and unknown fields. */
   readonly [field: string]: unknown;
 }

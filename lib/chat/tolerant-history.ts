@@ -25,14 +25,16 @@ interface Entry {
 }
 
 /**
- * Reads a whole conversation. The system messages at the beginning become the system prompt. Each call gets exactly one
- * result: see {@link withOneResultEach}.
+ * Reads a whole conversation. The system messages at the beginning become the system prompt, up to the first volatile
+ * one. Each call gets exactly one result: see {@link withOneResultEach}.
  *
  * @throws HeadstartError `INVALID_ARGUMENT` if a message is not an object, has no known role, or has a call without a
  *   name. The error tells which message is wrong.
  */
 export function readTolerantHistory(input: readonly RequestMessage[]): RequestConversation {
-  const firstOther = input.findIndex((message) => !isSystemMessage(message));
+  const firstOther = input.findIndex(
+    (message, index) => !isSystemMessage(message) || (index > 0 && isVolatile(message)),
+  );
   const leading = firstOther < 0 ? input.length : firstOther;
   const systemTexts = input.slice(0, leading).map((message, index) => reader.systemText(message, `message ${index}`));
   const numbered = numberedCalls();
@@ -46,6 +48,10 @@ export function readTolerantHistory(input: readonly RequestMessage[]): RequestCo
     messages: written.map(({ message }) => Object.freeze(message)),
     indices: written.map(({ index }) => index),
   };
+}
+
+function isVolatile(message: RequestMessage): boolean {
+  return 'volatile' in message && message.volatile === true;
 }
 
 /** Returns a function that gives the calls without an id the number of the call as their id. */

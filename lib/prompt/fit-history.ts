@@ -36,6 +36,11 @@ const CHANGES: readonly Change[] = [
   },
   { feature: 'severalCalls', concerns: (messages) => messages.some(hasSeveralCalls), apply: withSingleCalls },
   {
+    feature: 'systemMessageFirst',
+    concerns: ([first]) => first?.role === 'system',
+    apply: withSystemNotes,
+  },
+  {
     feature: 'systemMessages',
     concerns: (messages) => messages.some(({ role }) => role === 'system'),
     apply: withSystemNotes,
@@ -71,9 +76,15 @@ export async function withoutFalseNotes(
   limits: TemplateLimits,
   messages: readonly ChatMessage[],
 ): Promise<readonly ChatMessage[]> {
-  return messages.some(needsEscape) && !(await limits.shows('systemMessages'))
+  return messages.some(needsEscape) && (await mayWriteNotes(limits, messages))
     ? messages.map(withoutFalseMarks)
     : messages;
+}
+
+async function mayWriteNotes(limits: TemplateLimits, [first]: readonly ChatMessage[]): Promise<boolean> {
+  return (
+    !(await limits.shows('systemMessages')) || (first?.role === 'system' && !(await limits.shows('systemMessageFirst')))
+  );
 }
 
 /** Whether a message is a user's message or a reply without calls, and these alternate, beginning with the user. */

@@ -34,6 +34,8 @@ export type HistoryFeature = keyof typeof PROBES;
 const PROBES = {
   /** A system message in the middle of the conversation, at its place. */
   systemMessages: [user(FIRST), reply(SECOND), { role: 'system', content: THIRD }, user(FOURTH)],
+  /** A system message between the system prompt and the first message of the user. */
+  systemMessageFirst: [{ role: 'system', content: FIRST }, user(SECOND), reply(THIRD), user(FOURTH)],
   /** Several messages of the user, or several replies, in a row. */
   repeatedRoles: [user(FIRST), user(SECOND), reply(THIRD), reply(FOURTH), user(FIFTH)],
   /** A reply at the beginning. */
@@ -75,6 +77,9 @@ export class TemplateLimits {
       const tools = [{ name: TOOL }];
       return (await this.#showsSystemMessages({}, [])) && this.#showsSystemMessages({ systemPrompt: 'x' }, tools);
     }
+    if (feature === 'systemMessageFirst') {
+      return (await this.#showsSystemMessageFirst([])) && this.#showsSystemMessageFirst([{ name: TOOL }]);
+    }
     const messages: readonly ChatMessage[] = PROBES[feature];
     const isAboutCalls = messages.some((message) => callsOf(message).length > 0);
     const prompt = await this.#text({}, messages, isAboutCalls ? [{ name: TOOL }] : []);
@@ -101,6 +106,19 @@ export class TemplateLimits {
   }
 
   /**
+   * Whether the chat template shows a system message between the system prompt and the first message of the user, and
+   * changes nothing else. Some chat templates take such a message for the first message of the user.
+   */
+  async #showsSystemMessageFirst(tools: readonly ToolDefinition[]): Promise<boolean> {
+    const messages: readonly ChatMessage[] = PROBES.systemMessageFirst;
+    const others = messages.slice(1);
+    const textOf = (...messages: readonly ChatMessage[]) => this.#text({ systemPrompt: 'x' }, messages, tools);
+    const prompt = await textOf(...messages);
+    const isShown = textsIn(prompt).join() === [FIRST, SECOND, THIRD, FOURTH].join();
+    return isShown && isInsertion(await textOf(...others), prompt) && prompt !== (await textOf(user(FIRST), ...others));
+  }
+
+  /**
    * The prompt in lower case, because a chat template may change the case; empty if the chat template refuses the
    * conversation.
    */
@@ -122,4 +140,14 @@ function splitAfter(prompt: string, text: string): [head: string, rest: string] 
 /** The texts of a test conversation in a prompt, in their order. */
 function textsIn(prompt: string): string[] {
   return prompt.match(new RegExp(TEXTS.join('|'), 'g')) ?? [];
+}
+
+/** Whether a text consists of another text and one insertion. */
+function isInsertion(text: string, longer: string): boolean {
+  const inserted = longer.length - text.length;
+  let shared = 0;
+  while (shared < text.length && text[shared] === longer[shared]) {
+    shared++;
+  }
+  return inserted >= 0 && text.slice(shared) === longer.slice(shared + inserted);
 }

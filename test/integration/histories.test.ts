@@ -172,6 +172,23 @@ it('43 of the 70 chat templates show system messages at their place, and the oth
   expect(CHAT_TEMPLATES.length - withNotes.size).toBe(43);
 });
 
+describe.each(CASES)('with the chat template %s and %i tools', (_name, _count, { chatTemplate, tools }) => {
+  it('a volatile system message is shown once, after the system prompt and the tools', async () => {
+    const textOf = async (content: string) => {
+      const volatile = { role: 'system' as const, content, volatile: true };
+      const { systemPrompt, messages } = readTolerantHistory([system, volatile, newest]);
+      const { text } = await rendererOf(chatTemplate).text({ systemPrompt, tools }, messages, { textOnly: TEXT_ONLY });
+      expect(count(text, content)).toBe(1);
+      return text;
+    };
+    const here = await textOf(NOTE);
+    const shared = here.slice(0, commonPrefixLength(here, await textOf('Elsewhere it rains.')));
+    const parts = ['You repair bicycles.', ...tools.map((tool) => tool.name)];
+    expect(parts.filter((part) => count(shared, part) < count(here, part))).toEqual([]);
+    expect(here.toLowerCase().indexOf(NEWEST.toLowerCase())).toBeGreaterThan(shared.length);
+  });
+});
+
 describe.each(variants(CASES, (_, index) => index % 3 === 0))(
   'with the chat template %s and %i tools',
   (name, _count, { chatTemplate, number, tools }) => {
@@ -202,6 +219,11 @@ const REWRITING: readonly string[] = [
   'deepseek-ai-DeepSeek-V3.2.jinja',
   'mistralai-Mistral-Nemo-Instruct-2407.jinja',
 ];
+
+function commonPrefixLength(a: string, b: string): number {
+  const index = a.split('').findIndex((character, at) => character !== b[at]);
+  return index < 0 ? a.length : index;
+}
 
 type TextOf = (input: readonly RequestMessage[]) => Promise<string>;
 

@@ -40,6 +40,20 @@ describe('system messages', () => {
     expect(read(user, first)).toEqual({ systemPrompt: undefined, messages: [user, first], indices: [0, 1] });
   });
 
+  it('that are volatile stand after the system prompt', () => {
+    const [first, second] = [
+      { role: 'system', content: 'Be kind.' },
+      { role: 'system', content: 'Today is Monday.', volatile: true },
+    ];
+    expect(read(first, second, user)).toEqual({
+      systemPrompt: 'Be kind.',
+      messages: [{ role: 'system', content: 'Today is Monday.' }, user],
+      indices: [1, 2],
+    });
+    expect(read(second, first, user).systemPrompt).toBe('Today is Monday.\n\nBe kind.');
+    expect(read(user, second).messages).toEqual([user, { role: 'system', content: 'Today is Monday.' }]);
+  });
+
   it('without text are left out, but an empty one at the beginning still replaces the system prompt of the agent', () => {
     expect(read({ role: 'system', content: null }, user, { role: 'system', content: ' ' })).toEqual({
       systemPrompt: '',
