@@ -34,6 +34,7 @@ export { ConversationSequence } from './chat/conversation-sequence.js';
 export type { ConversationMessage } from './chat/message-input.js';
 export { type GenerationOptions, resolveToolOptions, SEND_OPTIONS } from './chat/send-options.js';
 export { readTolerantHistory } from './chat/tolerant-history.js';
+export { CODING_AGENTS } from './cli/agents/all-agents.js';
 export { COMMAND_GROUPS } from './cli/commands.js';
 export { EXIT_CODES } from './cli/failure.js';
 export { main } from './cli/main.js';

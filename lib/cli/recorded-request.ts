@@ -105,7 +105,7 @@ function requestOf(path: string, json: JsonObject, { model, signal }: Reading): 
       headers,
       client: { isAdmin: true, tenant: undefined },
       signal,
-      normalizes: true,
+      wantedRules: { normalizers: true, portableHeads: false },
     }).choices;
     if (choice === undefined || typeof choice === 'function') {
       throw wrongFile(path, 'Expected a request for a reply to a conversation');

@@ -16,6 +16,7 @@ import { readJson } from './http/json-body.js';
 import type { ErrorBody, FinishedReply, ReplyRequest } from './http/reply-events.js';
 import { addHealth, addLlamaServer } from './llama-server/endpoints.js';
 import { Metrics } from './llama-server/metrics.js';
+import type { WantedRules } from './normalizers/normalizer.js';
 import { addOpenAi } from './openai/endpoints.js';
 import { openAiError } from './openai/error.js';
 import { Responses } from './responses/responses.js';
@@ -58,8 +59,8 @@ export interface RequestDetails {
   client: Client;
   /** Aborts when the client leaves. */
   signal: AbortSignal;
-  /** Whether to apply the rules of known clients: see the option `normalizers`. */
-  normalizes: boolean;
+  /** Which rules for known clients apply. */
+  wantedRules: WantedRules;
 }
 
 /** Reads the body of a request for a reply. */
@@ -169,13 +170,9 @@ export function jsonEndpoint(
   };
 }
 
-function detailsOf(
-  context: Context,
-  model: ServedModel,
-  { normalizers: normalizes }: ResolvedHandlerOptions,
-): RequestDetails {
+function detailsOf(context: Context, model: ServedModel, wantedRules: ResolvedHandlerOptions): RequestDetails {
   const { headers, signal } = context.req.raw;
-  return { model, headers, signal, client: context.get('client'), normalizes };
+  return { model, headers, signal, client: context.get('client'), wantedRules };
 }
 
 /** Writes a line for a failure of the server. The client gets a general message instead. */

@@ -75,6 +75,12 @@ const HANDLER = {
    * a prefix. The response names the rules that applied. @default true
    */
   normalizers: boolean().default(true),
+  /**
+   * Whether to move text with directories, dates, the git state and the user's name to the end of the system prompt of
+   * known clients, after the tools. Sessions in other directories, on other days and of other users then share the
+   * tokens in front of this text. The response names the rules that applied. @default false
+   */
+  portableHeads: boolean().default(false),
   /** The responses that `/v1/responses` keeps in memory. @default all defaults */
   storedResponses: (STORED_RESPONSES_OPTIONS as Group<StoredResponsesOptions, ResolvedStoredResponses>).prefault({}),
   /**

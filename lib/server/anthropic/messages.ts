@@ -6,18 +6,17 @@ import type { FinishPart, Reply, StreamPart } from '../../generate/stream-parts.
 import type { ToolCall } from '../../prompt/messages.js';
 import type { Usage } from '../../usage.js';
 import type { ReadReplyRequest, RequestDetails } from '../handler.js';
-import { clientRequest } from '../http/client-request.js';
+import { type ClientRequest, clientRequest } from '../http/client-request.js';
 import type { HttpError } from '../http/http-error.js';
-import { jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
+import { headstartOf, jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
 import { CLAUDE_CODE } from '../normalizers/claude-code.js';
-import { type Normalized, normalize } from '../normalizers/normalizer.js';
+import { normalize } from '../normalizers/normalizer.js';
 import { anthropicError } from './error.js';
 import { type MessageBody, messageRequestOf, readMessageBody, serverToolKindsOf } from './message-request.js';
 import { clientCallId, unavailableResult } from './server-tools.js';
 
 export const readMessages: ReadReplyRequest = (input, details) => {
-  const { body, rules } = readNormalized(input, details);
-  const request = clientRequest(messageRequestOf(body), details);
+  const { body, request, rules } = readMessageRequest(input, details);
   const message = new MessageWriter(details.model, request, { rules, serverTools: serverToolKindsOf(body) });
   return {
     choices: [request],
@@ -32,14 +31,15 @@ export const readMessages: ReadReplyRequest = (input, details) => {
  * @throws HttpError 400, and the errors of `ChatModel.countTokens`.
  */
 export async function countMessageTokens(input: unknown, details: RequestDetails): Promise<object> {
-  const { body } = readNormalized(input, details);
-  const request = clientRequest(messageRequestOf(body), details);
+  const { request } = readMessageRequest(input, details);
   return { input_tokens: await details.model.countTokens(request, { signal: details.signal }) };
 }
 
-function readNormalized(input: unknown, { headers, normalizes }: RequestDetails): Normalized<MessageBody> {
-  const body = readMessageBody(input);
-  return normalizes ? normalize([CLAUDE_CODE], body, headers) : { body, rules: [] };
+function readMessageRequest(input: unknown, details: RequestDetails): ClientRequest & { body: MessageBody } {
+  const { headers, wantedRules } = details;
+  const { body, rules } = normalize([CLAUDE_CODE], readMessageBody(input), headers, wantedRules);
+  const { request, rules: moves } = clientRequest(messageRequestOf(body), details);
+  return { body, request, rules: [...rules, ...moves] };
 }
 
 interface MessageSetting {
@@ -63,7 +63,7 @@ class MessageWriter {
   }
 
   whole(reply: Reply): object {
-    const { text, reasoning, toolCalls, cache } = reply;
+    const { text, reasoning, toolCalls } = reply;
     const answered = toolCalls.filter((call) => this.resultOf(call) !== undefined);
     const ofClient = toolCalls.filter((call) => this.resultOf(call) === undefined);
     return {
@@ -76,7 +76,7 @@ class MessageWriter {
       ],
       ...this.stop(reply),
       usage: this.usage(reply.usage),
-      headstart: this.report(cache),
+      headstart: this.report(reply),
     };
   }
 
@@ -109,9 +109,8 @@ class MessageWriter {
     return { stop_reason: stopString === undefined ? reason : 'stop_sequence', stop_sequence: stopString ?? null };
   }
 
-  report(cache: FinishPart['cache']): object {
-    const { rules } = this.#setting;
-    return { cache, ...(rules.length > 0 && { rules }) };
+  report(end: Pick<FinishPart, 'cache'>): object {
+    return headstartOf(end, this.#setting.rules);
   }
 
   usage({ inputTokens, cachedInputTokens, outputTokens }: Usage): object {
@@ -173,7 +172,7 @@ class MessageEvents implements ReplyEvents {
     const finish = this.#finish as FinishPart;
     const delta = this.#message.stop(finish);
     const usage = this.#message.usage(finish.usage);
-    const last = { type: 'message_delta', delta, usage, headstart: this.#message.report(finish.cache) };
+    const last = { type: 'message_delta', delta, usage, headstart: this.#message.report(finish) };
     return [...this.#close(), event(last), event({ type: 'message_stop' })];
   }
 

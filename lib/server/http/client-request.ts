@@ -1,4 +1,6 @@
 import type { ChatRequest } from '../../chat/chat.js';
+import type { WantedRules } from '../normalizers/normalizer.js';
+import { withPortableHead } from '../normalizers/portable-heads.js';
 import type { Client } from './access.js';
 
 /** Headers in which clients name their session, the most specific first. */
@@ -11,13 +13,24 @@ const HEADERS = [
   'session-id',
 ];
 
-/** Adds the tenant of the client and the name of its session. A header that names the session overrides the body. */
+/** A request of a client, and the names of the rules that changed it. */
+export interface ClientRequest {
+  request: ChatRequest;
+  rules: readonly string[];
+}
+
+/**
+ * Adds the tenant of the client and the name of its session. A header that names the session overrides the body. With
+ * the option `portableHeads`, also moves text of the client's system prompt.
+ */
 export function clientRequest(
-  request: ChatRequest,
-  { headers, client: { tenant } }: { headers: Headers; client: Client },
-): ChatRequest {
-  const affinity = sessionNameOf(headers) ?? request.affinity;
-  return { ...request, ...(tenant !== undefined && { tenant }), ...(affinity !== undefined && { affinity }) };
+  read: ChatRequest,
+  { headers, client: { tenant }, wantedRules }: { headers: Headers; client: Client; wantedRules: WantedRules },
+): ClientRequest {
+  const { body, rules } = wantedRules.portableHeads ? withPortableHead(read) : { body: read, rules: [] };
+  const affinity = sessionNameOf(headers) ?? body.affinity;
+  const request = { ...body, ...(tenant !== undefined && { tenant }), ...(affinity !== undefined && { affinity }) };
+  return { request, rules };
 }
 
 /** The client's name for a conversation; undefined if the client sends none. */

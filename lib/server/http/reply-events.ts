@@ -59,3 +59,8 @@ export type ErrorBody = (error: HttpError) => object;
 export function jsonEvent(data: object, event?: string): ServerEvent {
   return { data: JSON.stringify(data), ...(event !== undefined && { event }) };
 }
+
+/** The object `headstart` of a response: the cache report, and the rules that changed the request. */
+export function headstartOf({ cache }: Pick<FinishedReply, 'cache'>, rules: readonly string[]): object {
+  return { cache, ...(rules.length > 0 && { rules }) };
+}

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { RequestDetails } from '../handler.js';
 import { checkedBody } from '../http/checked-body.js';
+import { clientRequest } from '../http/client-request.js';
 import { chatRequestOf, readChatBody } from '../openai/chat-request.js';
 import { withParts } from '../served-model.js';
 
@@ -53,7 +54,8 @@ export async function detokenize(body: unknown, { model: served, signal }: Reque
  *
  * @throws HttpError 400, 501.
  */
-export async function applyTemplate(body: unknown, { model: served, signal }: RequestDetails): Promise<object> {
-  const request = chatRequestOf(readChatBody(body));
-  return { prompt: await withParts(served, 'renderPrompt').renderPrompt({ ...request, signal }) };
+export async function applyTemplate(body: unknown, details: RequestDetails): Promise<object> {
+  const { request } = clientRequest(chatRequestOf(readChatBody(body)), details);
+  const model = withParts(details.model, 'renderPrompt');
+  return { prompt: await model.renderPrompt({ ...request, signal: details.signal }) };
 }

@@ -6,10 +6,15 @@ import type { Normalizer } from './normalizer.js';
 const SEEN_IN = '2.1.332';
 /** The first block of the system prompt names the version of the client, with digits that depend on the user's words. */
 const BILLING = /^x-anthropic-billing-header:/;
-/** The last paragraph of the system message is a sentence with the date. */
-const DATE = /^[^\n]{0,60}\b\d{4}-\d{2}-\d{2}\b[^\n]{0,10}$/;
-/** The first paragraph of the system message describes the directory, with an absolute path. */
-const DIRECTORY = /(?:^|[\s`"'])(?:\/|[A-Za-z]:\\)[^\s`"']+/;
+/** The beginning of the system message after the first user message: the directory and the machine. */
+const ENVIRONMENT =
+  /^# Environment\n.*\n(?: - (?:Primary working directory|Is a git repository|Platform|Shell|OS Version): .*\n)+/;
+/** The last paragraph of this system message. */
+const DATE = /\n\nToday's date is \d{4}-\d{2}-\d{2}\.\s*$/;
+/** In the system prompt: the directory of the memory, which depends on the user and the directory. */
+const MEMORY = /^You have a persistent file-based memory at `[^`\n]+`\. This directory already exists[^\n]*?\)\. /m;
+/** The index of the block with {@link MEMORY}, after the billing block was removed. */
+const MEMORY_BLOCK = 1;
 
 /** The rules for Claude Code. */
 export const CLAUDE_CODE: Normalizer<MessageBody> = {
@@ -17,6 +22,7 @@ export const CLAUDE_CODE: Normalizer<MessageBody> = {
   rules: [
     { name: 'claude-code/billing-block', seenIn: SEEN_IN, apply: withoutBillingBlock },
     { name: 'claude-code/late-system-message', seenIn: SEEN_IN, apply: withEarlySystemMessage },
+    { name: 'claude-code/memory-directory', seenIn: SEEN_IN, isPortableHead: true, apply: withLateMemoryDirectory },
   ],
 };
 
@@ -29,7 +35,7 @@ function withoutBillingBlock(body: MessageBody): MessageBody | undefined {
 }
 
 /**
- * Moves the system message that follows the first user message to the end of the system prompt. The paragraphs with the
+ * Moves the system message that follows the first user message to the end of the system prompt. The lines with the
  * directory and the date move into the user message instead, in front of its last block.
  */
 function withEarlySystemMessage(body: MessageBody): MessageBody | undefined {
@@ -37,23 +43,43 @@ function withEarlySystemMessage(body: MessageBody): MessageBody | undefined {
   if (first?.role !== 'user' || late?.role !== 'system') {
     return undefined;
   }
-  const { stable, volatile } = divided(blocksOf(late.content).map(textOf).join('\n\n'));
-  const system = [...blocksOf(body.system), ...(stable === '' ? [] : [{ type: 'text', text: stable }])];
-  const content = blocksOf(first.content);
-  const words = content.slice(-1);
-  const before = [...content.slice(0, -1), ...volatile.map((text) => ({ type: 'text', text: `${text}\n\n` }))];
-  return { ...body, system, messages: [{ ...first, content: [...before, ...words] }, ...others] };
+  const { rest, cut } = cutOut(blocksOf(late.content).map(textOf).join('\n\n'), [ENVIRONMENT, DATE]);
+  const system = [...blocksOf(body.system), ...(rest === '' ? [] : [{ type: 'text', text: rest }])];
+  return withTextBeforeWords({ ...body, system, messages: [first, ...others] }, cut);
 }
 
-/** Divides a text into the paragraphs that are the same in each session, and those with the directory and the date. */
-function divided(text: string): { stable: string; volatile: string[] } {
-  const paragraphs = text.split(/\n{2,}/).filter((each) => each !== '');
-  const isVolatile = (paragraph: string, index: number) =>
-    (index === 0 && DIRECTORY.test(paragraph)) || (index === paragraphs.length - 1 && DATE.test(paragraph));
-  return {
-    stable: paragraphs.filter((each, index) => !isVolatile(each, index)).join('\n\n'),
-    volatile: paragraphs.filter(isVolatile),
-  };
+/** Moves the sentence with the directory of the memory into the first user message, in front of its last block. */
+function withLateMemoryDirectory(body: MessageBody): MessageBody | undefined {
+  const system = [...blocksOf(body.system)];
+  const block = system[MEMORY_BLOCK];
+  const { rest, cut } = cutOut(textOf(block), [MEMORY]);
+  if (block === undefined || cut.length === 0 || body.messages[0]?.role !== 'user') {
+    return undefined;
+  }
+  system[MEMORY_BLOCK] = { ...block, text: rest };
+  return withTextBeforeWords({ ...body, system }, cut);
+}
+
+/** Cuts the first match of each pattern out of a text. */
+function cutOut(text: string, patterns: readonly RegExp[]): { rest: string; cut: string[] } {
+  let rest = text;
+  const cut: string[] = [];
+  for (const pattern of patterns) {
+    const found = pattern.exec(rest);
+    if (found !== null) {
+      rest = rest.slice(0, found.index) + rest.slice(found.index + found[0].length);
+      cut.push(found[0].trim());
+    }
+  }
+  return { rest, cut };
+}
+
+/** Puts texts into the first message, in front of its last block, which has the user's words. */
+function withTextBeforeWords(body: MessageBody, texts: readonly string[]): MessageBody {
+  const [first, ...others] = body.messages as [MessageBody['messages'][0], ...MessageBody['messages']];
+  const content = [...blocksOf(first.content)];
+  content.splice(-1, 0, ...texts.map((text) => ({ type: 'text', text: `${text}\n\n` })));
+  return { ...body, messages: [{ ...first, content }, ...others] };
 }
 
 function textOf(block: Block | undefined): string {

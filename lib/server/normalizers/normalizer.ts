@@ -1,9 +1,13 @@
+import type { ResolvedHandlerOptions } from '../server-options.js';
+
 /** A change of requests of one client, which removes or moves text that differs between its sessions. */
 export interface NormalizerRule<Body> {
   /** The name in reports. */
   name: string;
   /** The version of the client in which the text was seen. */
   seenIn: string;
+  /** Whether the rule applies only with the option `portableHeads`. Other rules need the option `normalizers`. */
+  isPortableHead?: boolean;
   /** @returns the changed body; undefined if the rule does not apply */
   apply(body: Body): Body | undefined;
 }
@@ -21,17 +25,22 @@ export interface Normalized<Body> {
   rules: readonly string[];
 }
 
-/** Applies the rules of the first normalizer that recognizes the client. */
+/** Which rules apply. */
+export type WantedRules = Pick<ResolvedHandlerOptions, 'normalizers' | 'portableHeads'>;
+
+/** Applies the wanted rules of the first normalizer that recognizes the client. */
 export function normalize<Body>(
   normalizers: readonly Normalizer<Body>[],
   body: Body,
   headers: Headers,
+  wanted: WantedRules,
 ): Normalized<Body> {
   const normalizer = normalizers.find((each) => each.recognizes(body, headers));
   const applied: string[] = [];
   let current = body;
-  for (const { name, apply } of normalizer?.rules ?? []) {
-    const changed = apply(current);
+  for (const { name, isPortableHead = false, apply } of normalizer?.rules ?? []) {
+    const isWanted = isPortableHead ? wanted.portableHeads : wanted.normalizers;
+    const changed = isWanted ? apply(current) : undefined;
     if (changed !== undefined) {
       applied.push(name);
       current = changed;

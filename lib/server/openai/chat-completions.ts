@@ -13,7 +13,13 @@ import type { Usage } from '../../usage.js';
 import type { ReadReplyRequest } from '../handler.js';
 import { clientRequest } from '../http/client-request.js';
 import type { HttpError } from '../http/http-error.js';
-import { type FinishedReply, jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
+import {
+  type FinishedReply,
+  headstartOf,
+  jsonEvent,
+  type ReplyEvents,
+  type ServerEvent,
+} from '../http/reply-events.js';
 import { promptProgress, timingsOf } from '../llama-server/timings.js';
 import { type ChatCompletionBody, chatRequestOf, readChatBody } from './chat-request.js';
 import { openAiError } from './error.js';
@@ -21,9 +27,9 @@ import { withSeedOf } from './sampling.js';
 
 export const readChatCompletion: ReadReplyRequest = (input, details) => {
   const body = readChatBody(input);
-  const request = clientRequest(chatRequestOf(body), details);
+  const { request, rules } = clientRequest(chatRequestOf(body), details);
   const choices = Array.from({ length: body.n ?? 1 }, (_, index) => withSeedOf(request, index));
-  const envelope = new Envelope(details.model);
+  const envelope = new Envelope(details.model, rules);
   return {
     choices,
     events: body.stream ? new ChatCompletionEvents(envelope, body, choices.length) : undefined,
@@ -34,8 +40,11 @@ export const readChatCompletion: ReadReplyRequest = (input, details) => {
 /** The fields that all objects of one response have. */
 class Envelope {
   readonly #fields: { id: string; created: number; model: string };
+  /** The names of the rules that changed the request. */
+  readonly #rules: readonly string[];
 
-  constructor({ id: model }: ChatModel) {
+  constructor({ id: model }: ChatModel, rules: readonly string[]) {
+    this.#rules = rules;
     this.#fields = { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model };
   }
 
@@ -44,8 +53,12 @@ class Envelope {
       ...this.#fields,
       object: 'chat.completion',
       choices: replies.map(choiceOf),
-      ...endingOf(replies),
+      ...this.ending(replies),
     };
+  }
+
+  ending(replies: readonly FinishedReply[]): object {
+    return endingOf(replies, { rules: this.#rules });
   }
 
   chunk(more: object): ServerEvent {
@@ -83,12 +96,16 @@ export function finishReasonOf(reason: FinishReason): string {
  * The numbers at the end of a response: the usage of all choices together, and the timings and the cache report of the
  * first reply.
  *
- * @param choicesPerPrompt by default all choices have the same prompt
+ * @param details.choicesPerPrompt by default all choices have the same prompt
+ * @param details.rules the names of the rules that changed the request
  */
-export function endingOf(replies: readonly FinishedReply[], choicesPerPrompt = replies.length): object {
+export function endingOf(
+  replies: readonly FinishedReply[],
+  { choicesPerPrompt = replies.length, rules = [] }: { choicesPerPrompt?: number; rules?: readonly string[] } = {},
+): object {
   const [first] = replies as [FinishedReply];
   const usage = usageOf(replies, choicesPerPrompt);
-  return { usage, timings: timingsOf(first), headstart: { cache: first.cache } };
+  return { usage, timings: timingsOf(first), headstart: headstartOf(first, rules) };
 }
 
 /** The usage of all choices together. A prompt counts once, even if it has several choices. */
@@ -166,7 +183,7 @@ class ChatCompletionEvents implements ReplyEvents {
   }
 
   end(): ServerEvent[] {
-    const usage = { choices: [], ...endingOf(this.#finished) };
+    const usage = { choices: [], ...this.#envelope.ending(this.#finished) };
     return [...(this.#includesUsage ? [this.#envelope.chunk(usage)] : []), { data: '[DONE]' }];
   }
 

@@ -124,7 +124,7 @@ class Writer {
   }
 
   ending(replies: readonly Ending[]): object {
-    return endingOf(replies, this.#choicesPerPrompt);
+    return endingOf(replies, { choicesPerPrompt: this.#choicesPerPrompt });
   }
 }
 

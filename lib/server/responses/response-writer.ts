@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { FinishPart, Reply, StreamPart } from '../../generate/stream-parts.js';
 import type { Usage } from '../../usage.js';
 import type { HttpError } from '../http/http-error.js';
-import { jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
+import { headstartOf, jsonEvent, type ReplyEvents, type ServerEvent } from '../http/reply-events.js';
 import { promptProgress } from '../llama-server/timings.js';
 import type { Item } from './items.js';
 import { OutputItems } from './output-items.js';
@@ -15,6 +15,8 @@ export interface ResponseContents {
   tools: ResponseTools;
   /** Sentences about parts of the request that the model does not see. */
   warnings: readonly string[];
+  /** The names of the rules that changed the request. */
+  rules: readonly string[];
   /** The name of the model. */
   model: string;
   /** Called with the finished response and the items of its output. */
@@ -80,14 +82,14 @@ export class ResponseWriter implements ReplyEvents {
     const status = isCut ? 'incomplete' : 'completed';
     const events = this.#finish === undefined ? [] : this.#output.end(status);
     const output = this.#output.finished;
-    const { warnings } = this.#contents;
+    const { warnings, rules } = this.#contents;
     const response = {
       ...this.#unfinished(status),
       completed_at: isCut ? null : seconds(),
       incomplete_details: isCut ? { reason: 'max_output_tokens' } : null,
       output,
       usage: usageOf(this.#finish?.usage),
-      headstart: { ...(this.#finish && { cache: this.#finish.cache }), ...(warnings.length > 0 && { warnings }) },
+      headstart: { ...(this.#finish && headstartOf(this.#finish, rules)), ...(warnings.length > 0 && { warnings }) },
     };
     if (this.#finish !== undefined) {
       this.#contents.onResponse(this.#id, response, output);

@@ -26,12 +26,13 @@ export class Responses {
 
   /** Reads the body of a request for a response. */
   readonly read: ReadReplyRequest = (input, details) => {
-    const { body, request, tools, warnings, previous, added, items } = this.#read(input, details);
+    const { body, request, rules, tools, warnings, previous, added, items } = this.#read(input, details);
     const { tenant } = details.client;
     const writer = new ResponseWriter({
       body,
       tools,
       warnings,
+      rules,
       model: details.model.id,
       onResponse: (id, response, output) => {
         if (body.store !== false) {
@@ -82,7 +83,7 @@ export class Responses {
     const added = inputItemsOf(body).map((item) => this.#resolved(item, tenant));
     const items = [...(previous?.items ?? []), ...added];
     const { request, ...rest } = responseRequestOf(body, items);
-    return { ...rest, body, request: clientRequest(request, details), previous, added, items };
+    return { ...rest, ...clientRequest(request, details), body, previous, added, items };
   }
 
   #previousOf({ previous_response_id: id }: ResponseBody, tenant: string | undefined): StoredResponse | undefined {

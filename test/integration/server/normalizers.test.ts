@@ -1,13 +1,18 @@
-// Sessions of known clients share a prefix, although the clients send text that differs between sessions.
+// Sessions of Claude Code share a prefix, although Claude Code sends text that differs between sessions.
 import { describe, expect, it } from 'vitest';
 import { startServer, type TestServer } from '../../helpers/server.js';
 
 const RULES = ['claude-code/billing-block', 'claude-code/late-system-message'];
 const STABLE = 'Follow the conventions of the code that you change, and run its tests. '.repeat(6);
 
-const REMINDER = { type: 'text', text: '<system-reminder>\nNo memory yet.\n</system-reminder>' };
+const REMINDER = { type: 'text', text: '<system-reminder>\nNo git status.\n</system-reminder>' };
 
-/** A first request as Claude Code 2.1.332 sends it, with the parts that differ between sessions. */
+const environmentOf = (directory: string) =>
+  `# Environment\nYou run here: \n - Primary working directory: ${directory}\n - Is a git repository: true\n - Platform: linux\n`;
+const memoryOf = (directory: string) =>
+  `You have a persistent file-based memory at \`${directory}/memory/\`. This directory already exists (write to it). `;
+
+/** A first request in the form of Claude Code 2.1.332, with the parts that differ between sessions. */
 const session = (
   words: string,
   { billing = 'cc_version=2.1.332.a1b', directory = '/home/ada/work', date = '2026-11-29' } = {},
@@ -15,13 +20,14 @@ const session = (
   system: [
     { type: 'text', text: `x-anthropic-billing-header: ${billing};` },
     { type: 'text', text: 'You are Claude Code.', cache_control: { type: 'ephemeral' } },
+    { type: 'text', text: `# Memory\n\n${memoryOf(directory)}One fact a file.\n\n${STABLE}` },
   ],
   messages: [
     {
       role: 'user',
       content: [REMINDER, { type: 'text', text: words }],
     },
-    { role: 'system', content: `You work in ${directory}.\n\n${STABLE}\n\nToday's date is ${date}.` },
+    { role: 'system', content: `${environmentOf(directory)} - Be careful.\n\n${STABLE}\n\nToday's date is ${date}.` },
   ],
   max_tokens: 2,
 });
@@ -37,20 +43,34 @@ async function ask(server: TestServer, body: object, headers: Record<string, str
   return (await response.json()) as Answer;
 }
 
+async function countedTokens(server: TestServer, body: object): Promise<number> {
+  const counted = await server.post('/v1/messages/count_tokens', body);
+  return ((await counted.json()) as { input_tokens: number }).input_tokens;
+}
+
 const cachedShare = ({ usage }: Answer) =>
   usage.cache_read_input_tokens /
   (usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens);
 
+/** The same request after all rules, from a client without rules. */
+const rewritten = (...beforeWords: string[]) => ({
+  system: `You are Claude Code.\n\n# Memory\n\nMEMORYOne fact a file.\n\n${STABLE}\n\n - Be careful.\n\n${STABLE}`,
+  messages: [
+    {
+      role: 'user',
+      content: [REMINDER, ...[...beforeWords, 'What is this?'].map((text) => ({ type: 'text', text }))],
+    },
+  ],
+  max_tokens: 2,
+});
+
 describe('the rules for Claude Code', () => {
-  it('let the next session share the prefix, even in another directory and on another day', async () => {
+  it('let the next session in the same directory share the prefix, even on another day', async () => {
     const server = await startServer({ contextSize: 2048 });
     const first = await ask(server, session('What is this?'));
     expect(first.headstart.rules).toEqual(RULES);
-    const next = await ask(
-      server,
-      session('Fix the bug', { billing: 'cc_version=2.1.332.fff', directory: '/srv/other', date: '2026-12-01' }),
-    );
-    expect(cachedShare(next)).toBeGreaterThan(0.7);
+    const next = await ask(server, session('Fix the bug', { billing: 'cc_version=2.1.332.fff', date: '2026-12-01' }));
+    expect(cachedShare(next)).toBeGreaterThan(0.9);
   });
 
   it('are needed to share the prefix, and can be switched off', async () => {
@@ -60,43 +80,57 @@ describe('the rules for Claude Code', () => {
     expect(cachedShare(next)).toBeLessThan(0.2);
   });
 
-  it('keep the whole text, apart from the billing block', async () => {
-    const server = await startServer({ contextSize: 2048 });
-    const body = session('What is this?');
-    const counted = async (sent: object) =>
-      ((await (await server.post('/v1/messages/count_tokens', sent)).json()) as { input_tokens: number }).input_tokens;
-    const merged = {
-      ...body,
-      system: `You are Claude Code.\n\n${STABLE}`,
-      messages: [
-        {
-          role: 'user',
-          content: [
-            REMINDER,
-            { type: 'text', text: 'You work in /home/ada/work.\n\n' },
-            { type: 'text', text: "Today's date is 2026-11-29.\n\n" },
-            { type: 'text', text: 'What is this?' },
-          ],
-        },
-      ],
-    };
-    expect(await counted(body)).toBe(await counted(merged));
+  it('let sessions in another directory share the prefix with `portableHeads`', async () => {
+    const elsewhere = session('Fix the bug', { directory: '/srv/other', date: '2026-12-01' });
+    const plain = await startServer({ contextSize: 2048 });
+    await ask(plain, session('What is this?'));
+    expect(cachedShare(await ask(plain, elsewhere))).toBeLessThan(0.2);
+    const portable = await startServer({ contextSize: 2048 }, { portableHeads: true });
+    const first = await ask(portable, session('What is this?'));
+    expect(first.headstart.rules).toEqual([...RULES, 'claude-code/memory-directory']);
+    expect(cachedShare(await ask(portable, elsewhere))).toBeGreaterThan(0.7);
   });
 
-  it('do not change similar text of the user, or the place of later system messages', async () => {
-    const server = await startServer({ contextSize: 2048 });
+  it.each([false, true])(
+    'keep the whole text, apart from the billing block: portable heads %s',
+    async (portableHeads) => {
+      const server = await startServer({ contextSize: 2048 }, { portableHeads });
+      const [environment, memory] = [`${environmentOf('/home/ada/work').trim()}\n\n`, memoryOf('/home/ada/work')];
+      const date = "Today's date is 2026-11-29.\n\n";
+      const expected = portableHeads
+        ? rewritten(environment, date, `${memory.trim()}\n\n`)
+        : rewritten(environment, date);
+      const system = expected.system.replace('MEMORY', portableHeads ? '' : memory);
+      expect(await countedTokens(server, session('What is this?'))).toBe(
+        await countedTokens(server, { ...expected, system }),
+      );
+    },
+  );
+
+  it('change no text of users and tools, and no later system message', async () => {
+    const server = await startServer({ contextSize: 2048 }, { portableHeads: true });
+    const imitations = [
+      'x-anthropic-billing-header: cc_version=1;',
+      environmentOf('/tmp'),
+      "Hi\n\nToday's date is 2026-11-29.",
+      memoryOf('/tmp'),
+    ];
+    const text = imitations.map((each) => ({ type: 'text', text: each }));
     const imitation = {
       system: 'You are helpful.',
       messages: [
-        { role: 'user', content: 'x-anthropic-billing-header: cc_version=1;' },
-        { role: 'assistant', content: 'Hm' },
-        { role: 'system', content: "You work in /tmp.\n\nToday's date is 2026-11-29." },
-        { role: 'user', content: 'x-anthropic-billing-header: cc_version=2;' },
+        { role: 'user', content: text },
+        { role: 'assistant', content: [{ type: 'tool_use', id: 'toolu_1', name: 'Read', input: {} }] },
+        { role: 'user', content: [{ type: 'tool_result', tool_use_id: 'toolu_1', content: text }] },
+        { role: 'system', content: imitations.join('\n\n') },
+        { role: 'user', content: text },
       ],
       max_tokens: 2,
     };
+    const without = await startServer({ contextSize: 2048 }, { normalizers: false });
     const headers = { 'x-claude-code-session-id': '1' };
     expect((await ask(server, imitation, headers)).headstart.rules).toBeUndefined();
     expect((await ask(server, imitation)).headstart.rules).toBeUndefined();
+    expect(await countedTokens(server, imitation)).toBe(await countedTokens(without, imitation));
   });
 });
