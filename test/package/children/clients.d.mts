@@ -1,0 +1,1 @@
+export function clientReport(url: string): Promise<Record<string, Record<string, unknown>>>;
