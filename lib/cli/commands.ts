@@ -10,17 +10,22 @@ import { cachePin, cacheUnpin } from './commands/cache-pin.js';
 import { cachePrune } from './commands/cache-prune.js';
 import { cacheStats } from './commands/cache-stats.js';
 import { cacheVerify } from './commands/cache-verify.js';
+import { chat } from './commands/chat.js';
 import { clean } from './commands/clean.js';
 import { completion } from './commands/completion.js';
 import { doctor } from './commands/doctor.js';
 import { explain } from './commands/explain.js';
+import { launch } from './commands/launch.js';
 import { modelsList } from './commands/models-list.js';
 import { modelsPull } from './commands/models-pull.js';
 import { modelsRm } from './commands/models-rm.js';
+import { run } from './commands/run.js';
+import { serve } from './commands/serve.js';
 import { warm } from './commands/warm.js';
 import type { CommandGroup } from './program.js';
 
 export const COMMAND_GROUPS: readonly CommandGroup[] = [
+  { title: 'Conversations', commands: [launch, chat, run, serve] },
   { title: 'Requests', commands: [warm, explain] },
   {
     title: 'Cached templates',

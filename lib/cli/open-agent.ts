@@ -1,14 +1,14 @@
 import type { AgentOptions } from '../agent/agent-options.js';
 import type { AgentServer } from '../agent/agent-server.js';
 import { HeadstartError } from '../errors.js';
-import type { Arguments, Call } from './command.js';
+import type { Call } from './command.js';
 import { usableTemplatesDirectory } from './directories.js';
 import { show } from './model-step.js';
 import type { OptionValues } from './option.js';
 import type { MODEL_OPTIONS } from './shared-options.js';
 
 /** The call of a command that has {@link MODEL_OPTIONS}. */
-export type ModelCall = Omit<Call<Arguments>, 'options'> & { options: OptionValues<typeof MODEL_OPTIONS> };
+export type ModelCall = Omit<Call, 'args' | 'options'> & { options: OptionValues<typeof MODEL_OPTIONS> };
 
 /** Changes of the options that the command line gives to the agent. */
 export interface AgentChanges extends Omit<Partial<AgentOptions>, 'model'> {

@@ -25,6 +25,8 @@ export interface CliSurroundings {
 /** A command line that runs in this process. */
 export interface RunningCli {
   result: Promise<CliResult>;
+  /** What the command line has written to standard output up to now. */
+  stdout(): string;
   /** What the command line has written to standard error up to now. */
   stderr(): string;
   /** Sends a signal to the command line. */
@@ -61,7 +63,12 @@ export function startCli(argv: readonly string[], surroundings: CliSurroundings 
     },
   };
   const result = main(argv, io).then((code) => ({ code: exited ?? code, ...written }));
-  return { result, stderr: () => written.stderr, kill: (signal) => void signals.emit(signal) };
+  return {
+    result,
+    stdout: () => written.stdout,
+    stderr: () => written.stderr,
+    kill: (signal) => void signals.emit(signal),
+  };
 }
 
 /** Runs a command line in this process. */

@@ -1,0 +1,138 @@
+// Answers the prompt of `run`.
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { text as readAll } from 'node:stream/consumers';
+import { abortedError, onAbort } from '../../abort.js';
+import type { AgentServer } from '../../agent/agent-server.js';
+import { HeadstartError } from '../../errors.js';
+import type { Reply } from '../../generate/stream-parts.js';
+import { chooseModel } from '../choose-model.js';
+import { withFiles } from '../inputs/attachments.js';
+import type { CliIo } from '../io.js';
+import { openAgent } from '../open-agent.js';
+import { ask } from '../questions.js';
+import { Conversation } from './conversation.js';
+import { type ConversationCall, readInputs } from './conversation-options.js';
+import { ReplyPrinter } from './reply-printer.js';
+import { replyStyle } from './reply-style.js';
+import { statusLine } from './status-line.js';
+import { approvalHook } from './tool-approval.js';
+
+/** The call of `run`. */
+export interface RunCall extends ConversationCall {
+  args: { model: string | undefined; prompt: readonly string[] };
+}
+
+/** @throws HeadstartError as `AgentServer.initialize` and `Session.stream`. */
+export async function runPrompt(call: RunCall): Promise<void> {
+  const { model, words } = await splitArguments(call);
+  const prompt = await promptText(call, words);
+  const source = await chooseModel(call, model);
+  const { mcpServers, systemPrompt, tools, turn } = await readInputs(call);
+  const agent = await openAgent(call, source, mcpServers === undefined ? {} : { mcpServers });
+  try {
+    const onToolCall = call.options.yes ? undefined : approvalHook(approver(call));
+    const conversation = await Conversation.open(agent, { systemPrompt, tools, turn, onToolCall }, call.signal);
+    await answer(call, agent, conversation, prompt);
+  } finally {
+    await agent.close();
+  }
+}
+
+/** Tells the model and the words of the prompt apart: both are optional. */
+async function splitArguments({ args, io }: RunCall): Promise<{ model: string | undefined; words: readonly string[] }> {
+  const { model, prompt } = args;
+  if (model === undefined || (await namesModel(model, io.cwd))) {
+    return { model, words: prompt };
+  }
+  return { model: undefined, words: [model, ...prompt] };
+}
+
+async function namesModel(word: string, directory: string): Promise<boolean> {
+  const isAddress = /^(hf|https?|file):/.test(word) || word.startsWith('~/') || /\.gguf$/i.test(word);
+  return isAddress || (!/\s/.test(word) && word.includes('/')) || exists(resolve(directory, word));
+}
+
+function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/**
+ * The prompt: the words of the command line with their files, and then standard input.
+ *
+ * @throws HeadstartError `INVALID_ARGUMENT` if there is no prompt, `READ_FAILED`.
+ */
+async function promptText({ io, output, signal }: RunCall, words: readonly string[]): Promise<string> {
+  const { text, missing } = await withFiles(words.join(' '), io.cwd);
+  for (const path of missing) {
+    output.note(`There is no file "${path}", so @${path} is sent as it is.`);
+  }
+  const piped = io.stdin.isTTY ? '' : await readInput(io, signal);
+  const parts = [text, piped].map((part) => part.trim()).filter((part) => part !== '');
+  if (parts.length === 0) {
+    throw new HeadstartError(
+      'INVALID_ARGUMENT',
+      'Expected a prompt after the model, or on standard input. `llama-headstart chat` starts a conversation.',
+    );
+  }
+  return parts.join('\n\n');
+}
+
+/** Reads standard input to its end. */
+async function readInput({ stdin }: CliIo, signal: AbortSignal): Promise<string> {
+  const stop = onAbort(signal, () => stdin.destroy(abortedError(signal))); // otherwise it would keep the process alive
+  try {
+    return await readAll(stdin);
+  } finally {
+    stop();
+  }
+}
+
+/** Asks before each tool call. If nobody can answer, calls are refused. */
+function approver(call: RunCall) {
+  return async (question: string) => {
+    if (!call.output.isInteractive) {
+      call.output.note(`${question} Nobody can answer here, so the call is refused. Pass --yes to run tools.`);
+      return 'no';
+    }
+    return (await ask(call, question)) ? 'yes' : 'no';
+  };
+}
+
+async function answer(call: RunCall, agent: AgentServer, conversation: Conversation, prompt: string): Promise<void> {
+  const stream = conversation.stream(prompt, call.signal);
+  if (call.output.settings.json) {
+    call.output.result(resultOf(agent, conversation, await stream.result), () => []);
+    return;
+  }
+  const style = await replyStyle(call.io, call.output, { raw: call.options.raw, notes: 'stderr' });
+  const printer = new ReplyPrinter(style);
+  try {
+    for await (const part of stream) {
+      printer.print(part);
+    }
+  } finally {
+    printer.end();
+  }
+  const reply = await stream.result;
+  style.notes?.write(`${style.dim(await statusLine(reply, conversation, agent.contextSize))}\n`);
+  warnOfUnfinished(call, reply);
+}
+
+function warnOfUnfinished({ output }: RunCall, { finishReason, detail, toolCalls }: Reply): void {
+  if (finishReason === 'length') {
+    output.warn(`The reply was cut off (${detail}).`);
+  } else if (finishReason === 'tool-calls') {
+    const names = [...new Set(toolCalls.map(({ toolName }) => toolName))].join(', ');
+    output.warn(`The model called tools that have no code here (${names}). --json prints the calls.`);
+  }
+}
+
+/** The object that `--json` prints. */
+function resultOf(agent: AgentServer, conversation: Conversation, reply: Reply): object {
+  const { source, cache, templateTokens, cachedTokens, bytes, ms } = conversation.report;
+  return { model: agent.id, start: { source, cache, templateTokens, cachedTokens, bytes, ms }, ...reply };
+}

@@ -1,0 +1,235 @@
+// Tests `llama-headstart chat`: the conversation, its commands, tools, Ctrl-C, and messages from a pipe.
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AgentServer, type SamplingOptions } from 'llama-headstart';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { temporaryDirectory } from '../../helpers/agents.js';
+import { runCli } from '../../helpers/cli.js';
+import { likelyCalls } from '../../helpers/likely-text.js';
+import { microModel } from '../../helpers/models.js';
+import { CTRL_C, CTRL_D, openTerminal, type TerminalOptions } from '../../helpers/terminal.js';
+
+let directory: string;
+
+beforeEach(async () => {
+  directory = join(await temporaryDirectory(), 'a folder with spaces');
+  await mkdir(directory);
+  vi.stubEnv('XDG_CACHE_HOME', join(directory, 'user cache'));
+});
+
+afterEach(() => {
+  vi.restoreAllMocks();
+  vi.unstubAllEnvs();
+});
+
+const argv = (...flags: string[]) => [
+  ...['chat', microModel('dense'), '--context-size', '2048', '--threads', '1', '--temperature', '0'],
+  ...flags,
+];
+
+/** Opens a chat and waits for its prompt. */
+async function openChat(flags: string[] = [], options: TerminalOptions = {}) {
+  const terminal = openTerminal(argv('--max-tokens', '8', ...flags), { cwd: directory, ...options });
+  await terminal.until('/help lists the commands');
+  await terminal.until('> ');
+  return terminal;
+}
+
+/** A reply of at least a thousand tokens, so that a test can stop it. */
+const LONG = ['--max-tokens', '1500'];
+
+/** Makes agents sample with these options, so that a micro model writes what the test needs. */
+function sampleWith(sampling: SamplingOptions) {
+  const initialize = AgentServer.initialize.bind(AgentServer);
+  vi.spyOn(AgentServer, 'initialize').mockImplementation((own) =>
+    initialize({ ...own, sampling: { temperature: 0, ...sampling } }),
+  );
+}
+
+describe('llama-headstart chat', () => {
+  it('shows replies with a line of numbers, and remembers the conversation', async () => {
+    const chat = await openChat();
+    chat.enter('Hello');
+    expect(await chat.until(' of 2,048')).toMatch(/prompt computed: .* · first word .* · context \d+/);
+    await chat.until('> ');
+    chat.enter('Again');
+    expect(await chat.until(' of 2,048')).toContain('prompt from the KV cache');
+    chat.type(CTRL_D);
+    expect(await chat.code).toBe(0);
+  });
+
+  it('accepts messages of several lines, Unicode, and files', async () => {
+    await writeFile(join(directory, 'notes.txt'), 'Größe: 3 m 🦙');
+    const chat = await openChat([], { columns: 40 });
+    chat.enter('"""');
+    chat.enter('Zeile 1 – 日本語');
+    chat.enter('Zeile 2 @notes.txt"""');
+    await chat.until(' of 2,048');
+    chat.enter('/save chat.json');
+    await chat.until('Saved');
+    const { readFile } = await import('node:fs/promises');
+    const saved = await readFile(join(directory, 'chat.json'), 'utf8');
+    expect(saved).toContain('Zeile 1 – 日本語');
+    expect(saved).toContain('Größe: 3 m 🦙');
+  });
+
+  it('takes back, copies, saves and loads the conversation', async () => {
+    const chat = await openChat();
+    chat.enter('First');
+    await chat.until(' of 2,048');
+    chat.enter('/save my chat.json');
+    await chat.until('my chat.json\n');
+    chat.enter('/fork');
+    await chat.until('This is conversation 2, a copy of 1.');
+    chat.enter('/undo');
+    await chat.until('Took back: First');
+    chat.enter('/undo');
+    await chat.until('There is no message to take back.');
+    chat.enter('/fork 1');
+    await chat.until('This is conversation 1, with 2 messages.');
+    chat.enter('/fork 3');
+    await chat.until('Expected a number from 1 to 2, got 3');
+    chat.enter('/exit');
+    expect(await chat.code).toBe(0);
+
+    const later = await openChat();
+    later.enter('/load my chat.json');
+    await later.until('Loaded 2 messages');
+    later.enter('/load missing.json');
+    await later.until('✗ ');
+    later.enter('And now?');
+    await later.until(' of 2,048');
+  });
+
+  it('shows and changes the system prompt and the tools, shows statistics, and explains its commands', async () => {
+    await writeFile(join(directory, 'tools.json'), '[{ "name": "lamp", "description": "Switches the lamp" }]');
+    const chat = await openChat(['--system', 'You are terse.']);
+    chat.enter('/system');
+    await chat.until('You are terse.\n');
+    chat.enter('/system You are kind.');
+    await chat.until('continues with this system prompt');
+    chat.enter('/system');
+    await chat.until('You are kind.\n');
+    chat.enter('/tools');
+    await chat.until('There are no tools.');
+    chat.enter('/tools tools.json');
+    await chat.until('lamp: Switches the lamp');
+    chat.enter('/tools none');
+    await chat.until('There are no tools.');
+    chat.enter('/stats');
+    await chat.until('KV cache: ');
+    chat.enter('/helf');
+    await chat.until('did you mean /help?');
+    chat.enter('/help');
+    await chat.until('Ctrl-C');
+  });
+
+  it('asks before a tool runs, and no longer after the answer "always"', async () => {
+    await writeFile(
+      join(directory, 'tools.mjs'),
+      `export default [{ name: 'lamp', description: 'Switches the lamp', execute: () => 'it is on' }];`,
+    );
+    sampleWith(await likelyCalls());
+    const chat = await openChat(['--tools', 'tools.mjs', '--max-tokens', '60']);
+    chat.enter('Light!');
+    await chat.until('Run lamp {}? [y]es, [n]o, [a]lways: ');
+    chat.enter('no');
+    expect(await chat.until(' of 2,048')).toContain('the user refused this call');
+    chat.enter('/undo');
+    await chat.until('Took back: Light!');
+    await chat.until('> ');
+    chat.enter('Light!');
+    await chat.until('[a]lways: ');
+    chat.enter('always');
+    expect(await chat.until(' of 2,048')).toContain('it is on');
+    chat.enter('/undo');
+    await chat.until('Took back: Light!');
+    chat.enter('Light!');
+    const again = await chat.until(' of 2,048');
+    expect(again).toContain('it is on');
+    expect(again).not.toContain('[a]lways');
+  });
+
+  it('asks for the result of a call whose tool has no code', async () => {
+    await writeFile(
+      join(directory, 'tools.json'),
+      '{ "tools": [{ "name": "lamp", "description": "Switches the lamp" }] }',
+    );
+    sampleWith(await likelyCalls());
+    const chat = await openChat(['--tools', 'tools.json', '--max-tokens', '60']);
+    chat.enter('Light!');
+    await chat.until('Result of lamp {}: ');
+    chat.enter('it is on');
+    await chat.until(' of 2,048');
+    await chat.until('Result of lamp {}: ');
+    chat.type(CTRL_C);
+    chat.type(CTRL_C);
+    expect(await chat.code).toBe(0);
+  });
+
+  it('stops a reply at Ctrl-C and keeps its beginning, and leaves at the second Ctrl-C', async () => {
+    const chat = await openChat(LONG);
+    chat.enter('Tell me everything');
+    await chat.until('everything');
+    await chat.until(' ');
+    await chat.until(' ');
+    chat.type(CTRL_C);
+    await chat.until('Stopped. The conversation contains the reply up to here.');
+    chat.enter('/stats');
+    await chat.until('Conversation: 2 messages');
+    await chat.until('> ');
+    chat.enter('More');
+    await chat.until('More');
+    await chat.until(' ');
+    chat.kill('SIGINT'); // as `kill -INT` sends it
+    await chat.until('Stopped.');
+    chat.type(CTRL_C);
+    expect(await chat.code).toBe(0);
+  });
+
+  it('deletes the typed text at Ctrl-C, and explains how to leave', async () => {
+    const chat = await openChat();
+    chat.type('half a mess');
+    chat.type(CTRL_C);
+    chat.type(CTRL_C);
+    await chat.until('Press Ctrl-C again to leave.');
+    chat.type(CTRL_C);
+    expect(await chat.code).toBe(0);
+  });
+
+  it('ends with the code of the signal at SIGTERM, even in the middle of a reply', async () => {
+    const chat = await openChat(LONG);
+    chat.enter('Tell me everything');
+    await chat.until('everything');
+    await chat.until(' ');
+    chat.kill('SIGTERM');
+    expect(await chat.code).toBe(143);
+  });
+
+  it('offers the messages of earlier chats with the arrow keys', async () => {
+    const first = await openChat();
+    first.enter('Remember me');
+    await first.until(' of 2,048');
+    first.enter('/exit');
+    await first.code;
+    const second = await openChat();
+    second.type('\u001b[A\u001b[A');
+    await second.until('Remember me');
+  });
+
+  it('answers each line of a pipe, without prompts and numbers', async () => {
+    const input = 'Hello\nHow are you?\n';
+    const { code, stdout, stderr } = await runCli(argv('--max-tokens', '3', '--quiet'), { input, cwd: directory });
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^[^\n]+\n[^\n]+\n$/);
+    expect(stdout).not.toContain('\u001b');
+  });
+
+  it('works without a home directory, and says that nothing is kept on disk', async () => {
+    vi.stubEnv('XDG_CACHE_HOME', undefined);
+    vi.stubEnv('HOME', 'no absolute path');
+    const { code, stderr, stdout } = await runCli(argv('--max-tokens', '3'), { input: 'Hello\n', cwd: directory });
+    expect([code, stdout !== '']).toEqual([0, true]);
+    expect(stderr).toContain('Templates are not kept on disk');
+  });
+});
