@@ -14,6 +14,8 @@ export class MarkdownWriter {
   readonly #renderer: MarkdownRenderer;
   /** The text on the screen that is not rendered yet. */
   #pending = '';
+  /** Whether the cursor is in the first column. */
+  #endsLine = true;
 
   constructor(output: OutputStream, renderer: MarkdownRenderer) {
     this.#output = output;
@@ -21,30 +23,43 @@ export class MarkdownWriter {
   }
 
   write(text: string): void {
-    this.#output.write(text);
-    this.#pending += text;
-    const { length } = this.#renderer.lastBlock(this.#pending);
-    if (length < this.#pending.length) {
-      this.#renderUpTo(this.#pending.length - length);
-    }
+    // A block ends at a line break.
+    const pending = this.#pending + text;
+    const end = text.includes('\n') ? pending.length - this.#renderer.lastBlock(pending).length : 0;
+    this.#show(text, end);
   }
 
   /** Renders the rest. The cursor is then in the first column. */
   end(): void {
-    this.#renderUpTo(this.#pending.length);
+    this.#show('', this.#pending.length);
+    if (!this.#endsLine) {
+      this.#write('\n');
+    }
   }
 
-  /** Replaces the first part of the pending text by its rendered form. */
-  #renderUpTo(end: number): void {
-    const complete = this.#pending.slice(0, end);
-    const rest = this.#pending.slice(end);
+  /**
+   * Adds a text to the screen, and replaces complete blocks by their rendered form.
+   *
+   * @param end the end of the complete blocks in the pending text and `text`
+   */
+  #show(text: string, end: number): void {
+    const pending = this.#pending + text;
+    const complete = pending.slice(0, end);
+    const rest = pending.slice(end);
     const rendered = this.#renderer.render(complete, this.#output.columns ?? DEFAULT_COLUMNS);
     if (rendered !== complete.trimEnd() && this.#erase()) {
-      this.#output.write(`${rendered}\n${rest === '' ? '' : `\n${rest}`}`);
-    } else if (rest === '' && complete !== '' && !complete.endsWith('\n')) {
-      this.#output.write('\n');
+      this.#write(`${rendered}\n${rest === '' ? '' : `\n${rest}`}`);
+    } else {
+      this.#write(text);
     }
     this.#pending = rest;
+  }
+
+  #write(text: string): void {
+    if (text !== '') {
+      this.#output.write(text);
+      this.#endsLine = text.endsWith('\n');
+    }
   }
 
   /**
