@@ -23,9 +23,10 @@ export class MarkdownWriter {
   }
 
   write(text: string): void {
-    // A block ends at a line break.
+    // Only a new line can begin another block.
+    const mayEndBlock = text.includes('\n') || this.#pending.endsWith('\n');
     const pending = this.#pending + text;
-    const end = text.includes('\n') ? pending.length - this.#renderer.lastBlock(pending).length : 0;
+    const end = mayEndBlock ? pending.length - this.#renderer.lastBlock(pending).length : 0;
     this.#show(text, end);
   }
 
