@@ -115,8 +115,10 @@ describe('llama-headstart run', () => {
     const loading = startCli(argv, { input: '' });
     loading.kill('SIGTERM');
     expect((await loading.result).code).toBe(143);
-    const replying = openTerminal(argv);
+    const replying = openTerminal([...argv, '--temperature', '0']);
     await replying.until('✓ model');
+    await replying.until(' ');
+    await replying.until(' ');
     replying.kill('SIGINT');
     expect(await replying.code).toBe(130);
   });
