@@ -55,7 +55,7 @@ export async function main(argv: readonly string[], io: CliIo = processIo()): Pr
   } catch (error) {
     exitCode = exitCodeOf(error);
     report(error, interrupts, output, io);
-    await output.flush();
+    await output.flush().catch(() => undefined); // standard output itself may have failed
   }
   interrupts.close();
   return interrupts.exitCode ?? exitCode;
@@ -78,11 +78,20 @@ function report(error: unknown, interrupts: Interrupts, output: Output, { env }:
     return;
   }
   const failure = failureOf(error);
-  if (output.settings.json) {
-    output.print(JSON.stringify({ error: failure }));
-  }
   output.fail(failure.message);
+  if (output.settings.json) {
+    tryTo(() => output.print(JSON.stringify({ error: failure })));
+  }
   if (error instanceof Error && (env.DEBUG || output.settings.verbose)) {
     output.printError(error.stack ?? '');
+  }
+}
+
+/** Runs work whose failure changes nothing, because a failure is being reported. */
+function tryTo(work: () => void): void {
+  try {
+    work();
+  } catch {
+    // A file as standard output throws when its disk is full.
   }
 }

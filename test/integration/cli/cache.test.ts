@@ -3,7 +3,7 @@ import { chmod, mkdtemp, open, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCli } from '../../helpers/cli.js';
+import { runCli, startCli } from '../../helpers/cli.js';
 import { microModel } from '../../helpers/models.js';
 
 const LIBRARIAN = { systemPrompt: 'You are a careful librarian. 書籍を大切に。' };
@@ -153,5 +153,29 @@ describe('a cache directory that other users can write to', () => {
     const { code, stdout, stderr } = await run('cache', 'list', '--json');
     expect([code, JSON.parse(stdout).error.code]).toEqual([1, 'CACHE_DIR_SHARED']);
     expect(stderr).toContain('chmod go-w');
+  });
+});
+
+describe('`llama-headstart warm`, interrupted at any moment', () => {
+  it('ends with code 130, or has finished, and leaves a cache without damage and temporary files', async () => {
+    const { folder, run } = await warmFolder();
+    const templates = Array.from({ length: 40 }, (_, index) => ({
+      systemPrompt: `You are person number ${index}. 本`,
+    }));
+    await writeFile(join(folder, 'many.json'), JSON.stringify(templates));
+    const directory = join(folder, 'interrupted');
+    for (const delay of [0, 1, 10, 50, 100, 200, 400]) {
+      const warming = startCli(['warm', 'many.json', '--model', microModel('dense'), '--cache-dir', directory], {
+        cwd: folder,
+      });
+      setTimeout(() => warming.kill('SIGINT'), delay);
+      const { code, stderr } = await warming.result;
+      expect([0, 130], stderr).toContain(code);
+      if (code === 130) expect(stderr).not.toContain('aborted');
+    }
+    const verified = await runCli(['cache', 'verify', '--json', '--cache-dir', directory]);
+    expect(JSON.parse(verified.stdout)).toMatchObject({ corrupt: 0, foreign: 0 });
+    expect((await readdir(directory).catch(() => [])).filter((name) => /\.(tmp|lock)$/.test(name))).toEqual([]);
+    expect((await run('cache', 'verify')).code).toBe(0);
   });
 });
