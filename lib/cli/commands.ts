@@ -16,6 +16,7 @@ import { completion } from './commands/completion.js';
 import { doctor } from './commands/doctor.js';
 import { explain } from './commands/explain.js';
 import { launch } from './commands/launch.js';
+import { modelsInspect } from './commands/models-inspect.js';
 import { modelsList } from './commands/models-list.js';
 import { modelsPull } from './commands/models-pull.js';
 import { modelsRm } from './commands/models-rm.js';
@@ -42,7 +43,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       cacheImport,
     ],
   },
-  { title: 'Models', commands: [modelsList, modelsPull, modelsRm] },
+  { title: 'Models', commands: [modelsList, modelsPull, modelsRm, modelsInspect] },
   { title: 'Installation', commands: [doctor, bench, build, clean, completion] },
 ];
 

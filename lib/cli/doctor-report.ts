@@ -2,6 +2,7 @@
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { modelsDirectory } from '../model/models-directory.js';
 import { resolveModel } from '../model/resolve-model.js';
 import { ropeAdvice } from '../model/training-length.js';
 import { loadedAddon } from '../native/addon.js';
@@ -15,14 +16,24 @@ import {
   platformName,
   userCache,
 } from '../native/places.js';
+import { templatesDirectory } from './directories.js';
+import { findSlowness, isPortFree } from './doctor-advice.js';
+import { type DownloadedModel, listModels } from './downloaded-models.js';
 import { packageScript } from './package-scripts.js';
 
 export type DoctorReport = Awaited<ReturnType<typeof examine>>;
+
+/** The port of `llama-headstart serve` if no option names one. */
+const DEFAULT_PORT = 8080;
 
 /** @param model the path of a model to describe */
 export async function examine(model: string | undefined) {
   const { toolProblems, toolVersions } = await packageScript('build-tools.mjs');
   const { loaded, problem, cause } = tryToLoad();
+  const nvidia = await nvidiaGpus();
+  const cacheDirectory = await directoryState(() =>
+    templatesDirectory(process.env.LLAMA_HEADSTART_CACHE_DIR || undefined),
+  );
   return {
     version: packageVersion,
     package: packageRoot,
@@ -34,19 +45,33 @@ export async function examine(model: string | undefined) {
     candidates: addonFolders(),
     gpuPackages: gpuPackages(),
     variables: Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith('LLAMA_HEADSTART_'))),
-    nvidia: await nvidiaGpus(),
+    nvidia,
     tools: await toolVersions(),
     toolProblems: await toolProblems({ compiler: true }),
     userCache: await directoryState(userCache),
     builds: await directoryState(buildsDirectory),
     unfinished: await unfinishedBuilds(),
     templates: await directoryState(() => resolve('.cache/templates')),
+    cacheDirectory,
+    modelsDirectory: await directoryState(modelsDirectory),
+    models: await downloadedModels(),
+    ports: [{ port: DEFAULT_PORT, free: await isPortFree(DEFAULT_PORT) }],
+    slow: await findSlowness({ loaded, nvidia, cacheDirectory }),
     model: model === undefined || loaded === null ? null : await modelReport(model),
   };
 }
 
-export type LoadedReport = NonNullable<DoctorReport['loaded']>;
-export type ModelReport = NonNullable<DoctorReport['model']>;
+/** The downloaded models. Empty if the user has no home directory. */
+async function downloadedModels(): Promise<Pick<DownloadedModel, 'name' | 'bytes'>[]> {
+  try {
+    return (await listModels(undefined)).models.map(({ name, bytes }) => ({ name, bytes }));
+  } catch {
+    return [];
+  }
+}
+
+export type LoadedReport = NonNullable<ReturnType<typeof tryToLoad>['loaded']>;
+export type ModelReport = Awaited<ReturnType<typeof modelReport>>;
 
 /** The training length of a model and the options for a longer context. */
 async function modelReport(source: string) {

@@ -26,7 +26,6 @@ const USAGE_CODES: readonly string[] = ['INVALID_ARGUMENT', 'CONFIG_INVALID'] sa
 const ADVICE: Partial<Record<ErrorCode, string>> = {
   ADDON_NOT_FOUND: '`llama-headstart doctor` shows what was tried.',
   MODEL_NOT_FOUND: '`llama-headstart models list` shows the downloaded models.',
-  MODEL_INVALID: '`llama-headstart models inspect FILE` shows what the file is.',
   OUT_OF_MEMORY: 'Use a smaller model or a smaller --context-size.',
   DISK_FULL: '`llama-headstart cache prune` and `llama-headstart models rm` free space.',
 };

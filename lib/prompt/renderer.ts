@@ -141,7 +141,7 @@ export class Renderer {
    */
   async format(source: TemplateSource, messages: readonly ChatMessage[], options: ReplyOptions): Promise<ReplyFormat> {
     const tools = loadedTools(source.tools ?? [], messages);
-    return this.#formats.find(tools, await this.#describesTools(source), options);
+    return this.#formats.find(tools, await this.describesTools(source), options);
   }
 
   /**
@@ -198,14 +198,14 @@ export class Renderer {
   }
 
   /** Whether the chat template describes the tools of this source. */
-  async #describesTools({ tools = [], systemPrompt }: TemplateSource): Promise<boolean> {
+  async describesTools({ tools = [], systemPrompt }: TemplateSource): Promise<boolean> {
     return tools.length > 0 && (await this.#chatTemplate.describesTools(systemPrompt !== undefined));
   }
 
   async #pieces(source: TemplateSource, messages: readonly ChatMessage[], options: TextOptions) {
     await this.requireMessages();
     const { tools = [], systemPrompt } = source;
-    const describesTools = await this.#describesTools(source);
+    const describesTools = await this.describesTools(source);
     const guard = this.#plainText.guard();
     const guardedSource = guardSource({ systemPrompt, tools: toolsInHead(tools) }, guard);
     const hasGuardedSource = guard.isUsed;

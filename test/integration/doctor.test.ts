@@ -30,6 +30,18 @@ describe('`llama-headstart doctor`', () => {
     expect(await doctor(microModel('recurrent'))).toMatch(/longer `contextSize`: not possible/);
   });
 
+  it('reports the directories of commands, the default port, and what is slow', async () => {
+    const report = JSON.parse(await doctor('--json'));
+    expect(report).toMatchObject({
+      cacheDirectory: { path: expect.stringMatching(/templates$/), exists: expect.any(Boolean) },
+      modelsDirectory: { path: expect.any(String) },
+      models: expect.any(Array),
+      ports: [{ port: 8080, free: expect.any(Boolean) }],
+      slow: expect.any(Array),
+    });
+    for (const slowness of report.slow) expect(slowness).toEqual({ what: expect.any(String), fix: expect.any(String) });
+  });
+
   it('reports a missing model file, and works without a model', async () => {
     expect(await doctor('/nowhere/model.gguf')).toMatch(/^Model: ✗ Expected a GGUF file at "\/nowhere\/model.gguf"/m);
     expect(JSON.parse(await doctor('--json')).model).toBeNull();

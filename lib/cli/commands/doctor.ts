@@ -22,6 +22,11 @@ export const doctor = command({
     candidates: 'the addons in the order in which the loader tries them',
     tools: 'the versions of the tools for `build`',
     userCache: 'the state of the cache directory of the user; `builds` and `templates` are further directories',
+    cacheDirectory: 'the state of the directory in which commands keep templates',
+    modelsDirectory: 'the state of the directory of downloaded models',
+    models: 'the downloaded models: `name`, `bytes`',
+    ports: 'the default port of `serve`: `port`, `free`',
+    slow: 'what slows this machine down: `what`, `fix`',
     model: 'the training length of the model, or null',
   },
   async run(call) {
@@ -60,6 +65,14 @@ function linesOf(report: DoctorReport): string[] {
       (tree) => `  not finished: ${tree} (\`build\` with the same options continues it, \`clean\` removes it)`,
     ),
     `Templates (default directory): ${stateLine(report.templates)}`,
+    `Templates of commands: ${stateLine(report.cacheDirectory)}`,
+    `Models: ${stateLine(report.modelsDirectory)}`,
+    ...report.models.map(({ name, bytes }) => `  ${name}, ${megabytes(bytes)}`),
+    ...report.ports.map(({ port, free }) => `Port ${port}: ${free ? 'free' : 'used by another program'}`),
+    '',
+    ...(report.slow.length === 0
+      ? ['Nothing was found that slows this machine down.']
+      : ['What is slow:', ...report.slow.map(({ what, fix }) => `  ${what} ${fix}`)]),
     ...(report.model ? ['', ...modelLines(report.model)] : []),
   ];
 }

@@ -1,11 +1,13 @@
 // Tests `llama-headstart models list`, `pull` and `rm`, with a Hub on this machine.
 import { access, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Model } from 'llama-headstart/native';
 import { describe, expect, it, vi } from 'vitest';
 import { temporaryDirectory } from '../../helpers/agents.js';
 import { runCli, startCli } from '../../helpers/cli.js';
 import { sha256 } from '../../helpers/hub.js';
 import { hashOf, model, other, REPO, startHub, useEmptyEnvironment } from '../../helpers/model-hub.js';
+import { microModel } from '../../helpers/models.js';
 
 useEmptyEnvironment();
 
@@ -104,5 +106,78 @@ describe('`llama-headstart models`', () => {
     expect(code).toBe(1);
     expect(stderr).toMatch(/^✗ /m);
     expect(stderr).toContain('nobody/nothing');
+  });
+});
+
+describe('`llama-headstart models inspect`', () => {
+  const inspect = async (...argv: string[]) =>
+    JSON.parse((await runCli(['models', 'inspect', ...argv, '--json'])).stdout);
+
+  it('describes a file without its weights: context, memory, chat template and tools', async () => {
+    expect(await inspect(microModel('dense'))).toMatchObject({
+      path: microModel('dense'),
+      architecture: 'qwen2',
+      quantization: 'F16',
+      trainContextSize: 8192,
+      recurrent: false,
+      slidingWindow: null,
+      memory: expect.arrayContaining([{ contextSize: 8192, bytes: expect.any(Number) }]),
+      chatTemplate: { describesTools: true, toolsFormat: expect.any(String), reasoning: false, usesClock: false },
+      problem: null,
+    });
+    const { stdout } = await runCli(['models', 'inspect', microModel('dense')]);
+    expect(stdout).toContain('trained with 8,192 tokens');
+    expect(stdout).toMatch(/^ {2}tools +described by the chat template, replies in the format /m);
+  });
+
+  it('computes the bytes of the KV cache that a token really needs', async () => {
+    const { kvBytesPerToken } = await inspect(microModel('dense'));
+    const tokens = 1024;
+    const lab = await Model.load({ path: microModel('dense') });
+    const context = await lab.createContext({ kvCells: 2 * tokens });
+    const ids = new Int32Array(tokens).fill(5);
+    const half = tokens / 2;
+    const sizes: number[] = [];
+    for (const from of [0, half]) {
+      await context.decode({
+        tokens: ids.slice(0, half),
+        positions: Int32Array.from({ length: half }, (_, index) => from + index),
+        sequences: new Int32Array(half),
+        outputs: new Uint8Array(half),
+      });
+      sizes.push(await context.stateBytes(0));
+    }
+    await lab.close();
+    const [first = 0, second = 0] = sizes;
+    const measured = (second - first) / half; // a state has some more bytes for the position of each token
+    expect(measured).toBeGreaterThanOrEqual(kvBytesPerToken);
+    expect(measured).toBeLessThan(kvBytesPerToken + 64);
+  });
+
+  it('recognizes recurrent, hybrid and sliding-window models, and models without a tokenizer', async () => {
+    expect(await inspect(microModel('wide-q4_k'))).toMatchObject({ quantization: expect.stringMatching(/^Q4_K/) });
+    expect(await inspect(microModel('recurrent'))).toMatchObject({ recurrent: true });
+    expect(await inspect(microModel('hybrid'))).toMatchObject({ recurrent: true });
+    expect(await inspect(microModel('sliding-window'))).toMatchObject({ recurrent: false, slidingWindow: 64 });
+    expect(await inspect(microModel('no-tokenizer'))).toMatchObject({ chatTemplate: null });
+  });
+
+  it('describes a downloaded model by its name, and downloads nothing', async () => {
+    const { hub, run, directory } = await startModels();
+    await run('pull', `hf:${REPO}`);
+    const requests = hub.requests.length;
+    const description = await inspect(`hf:${REPO}`, '--models-dir', directory);
+    expect(description.path).toContain('tiny.Q4_K_M.gguf');
+    const other = await run('inspect', 'hf:makers/unknown');
+    expect([other.code, other.stderr]).toEqual([1, expect.stringContaining('No downloaded model in')]);
+    expect(hub.requests).toHaveLength(requests);
+  });
+
+  it('reports files that are no models', async () => {
+    const path = join(await temporaryDirectory(), 'no.gguf');
+    await writeFile(path, 'GGUF but not really');
+    const { code, stderr } = await runCli(['models', 'inspect', path]);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/^✗ /)]);
+    expect(stderr).not.toContain('models inspect FILE'); // the command itself is no advice here
   });
 });

@@ -1,0 +1,31 @@
+// The memory that a model needs, from the metadata of its file.
+
+type Metadata = Readonly<Record<string, string>>;
+
+/** Bytes of an element of the KV cache, which has the type f16 by default. */
+const ELEMENT_BYTES = 2;
+
+/**
+ * Bytes of the KV cache for each token. The result is an upper bound for models whose layers differ: the metadata has
+ * no lists, recurrent layers need nothing for each token, and the cells of a sliding window are limited.
+ */
+export function kvBytesPerToken(metadata: Metadata): number {
+  const layers = numberIn(metadata, 'block_count') ?? 0;
+  const heads = numberIn(metadata, 'attention.head_count') ?? 0;
+  const kvHeads = numberIn(metadata, 'attention.head_count_kv') ?? heads;
+  const perHead = heads === 0 ? 0 : (numberIn(metadata, 'embedding_length') ?? 0) / heads;
+  const keyLength = numberIn(metadata, 'attention.key_length') ?? perHead;
+  const valueLength = numberIn(metadata, 'attention.value_length') ?? perHead;
+  return Math.ceil(layers * kvHeads * (keyLength + valueLength) * ELEMENT_BYTES);
+}
+
+/** The training length of a model in tokens; 0 if it is unknown. */
+export function trainContextSize(metadata: Metadata): number {
+  return numberIn(metadata, 'context_length') ?? 0;
+}
+
+/** A number of the model's architecture; undefined if the metadata lacks it. */
+export function numberIn(metadata: Metadata, name: string): number | undefined {
+  const value = metadata[`${metadata['general.architecture']}.${name}`];
+  return value === undefined || !Number.isFinite(Number(value)) ? undefined : Number(value);
+}
