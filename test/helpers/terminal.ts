@@ -29,6 +29,7 @@ export class TestTerminal {
   readonly #changes = new EventEmitter().setMaxListeners(0);
   /** The part of `written` that {@link until} has not passed yet. */
   #position = 0;
+  #hasEnded = false;
 
   constructor(argv: readonly string[], { env = {}, cwd = process.cwd(), columns = 80, rows = 24 }: TerminalOptions) {
     const stream = () => {
@@ -48,15 +49,14 @@ export class TestTerminal {
       signals: this.#signals,
       exit: () => undefined,
     };
-    this.code = main(argv, io).finally(() => this.#changes.emit('change'));
+    this.code = main(argv, io).finally(() => {
+      this.#hasEnded = true;
+      this.#changes.emit('change');
+    });
   }
 
   /** Resolves when the text has appeared after the text of the last call. Returns everything in between. */
   async until(text: string): Promise<string> {
-    let hasEnded = false;
-    this.code.finally(() => {
-      hasEnded = true;
-    });
     for (;;) {
       const found = this.written.indexOf(text, this.#position);
       if (found !== -1) {
@@ -64,7 +64,7 @@ export class TestTerminal {
         this.#position = found + text.length;
         return passed;
       }
-      if (hasEnded) {
+      if (this.#hasEnded) {
         throw new Error(`Expected "${text}" in the terminal, got: ${this.written.slice(this.#position)}`);
       }
       await new Promise((resolve) => this.#changes.once('change', resolve));
