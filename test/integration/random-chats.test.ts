@@ -55,7 +55,7 @@ describe.each(MEMORIES)('a random program with the %s model', (name) => {
   it.each(layouts)('gets the logits of cold runs, in the %s layout', async (kvLayout) => {
     const settings: AgentSettings = { name, kvLayout, contextSize: 768, nSeqMax: 3, ...EXACT };
     const onDisk = { cacheDir: await temporaryDirectory(), conversations: { minSpeedup: 0, maxBytes: 2 ** 28 } };
-    const start = () => startAgent({ ...settings, ...onDisk, maxMemoryBytes: 2 ** 20 });
+    const start = () => startAgent({ ...settings, ...onDisk, reuse: 'nearest', maxMemoryBytes: 2 ** 20 });
     const adapters = [[], [await adapterOf(name)]];
     const seed = MEMORIES.indexOf(name) + 1;
     const replies = await runProgram({ start, adapters, below: random(seed), steps: rounds(10, 120) });
