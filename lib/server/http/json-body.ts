@@ -50,14 +50,25 @@ function requireJson(headers: Headers): void {
 }
 
 async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
+  const length = Number(request.headers.get('content-length') ?? Number.NaN);
+  requireSize(length, maxBytes);
+  if (length >= 0) {
+    const bytes = new Uint8Array(await request.arrayBuffer()); // with node:http, several times faster than the stream
+    requireSize(bytes.byteLength, maxBytes);
+    return bytes;
+  }
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of (request.body ?? []) as AsyncIterable<Uint8Array>) {
     bytes += chunk.byteLength;
-    if (bytes > maxBytes) {
-      throw new HttpError(413, 'request_too_large', `Expected a body of at most ${maxBytes} bytes`);
-    }
+    requireSize(bytes, maxBytes);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
+}
+
+function requireSize(bytes: number, maxBytes: number): void {
+  if (bytes > maxBytes) {
+    throw new HttpError(413, 'request_too_large', `Expected a body of at most ${maxBytes} bytes`);
+  }
 }
