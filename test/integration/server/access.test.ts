@@ -95,7 +95,9 @@ describe('access to the server', () => {
   it('answers unknown paths with 404', async () => {
     const server = await startServer();
     expect((await server.get('/v1/nothing')).status).toBe(404);
-    expect((await server.get('/')).status).toBe(404);
+    for (const path of ['/', '/api/hello']) {
+      expect((await server.get(path, { method: 'HEAD' })).status).toBe(404); // Claude Code probes these
+    }
   });
 
   it('finishes running replies when it is closed, and waits no longer', async () => {

@@ -59,6 +59,39 @@ describe('tools in a chat completion', () => {
   });
 });
 
+describe('the schema of a tool', () => {
+  it('may have keywords that no grammar can enforce', async () => {
+    const server = await startServer();
+    const parameters = {
+      $schema: 'https://json-schema.org/draft/2020-12/schema',
+      type: 'object',
+      propertyNames: { pattern: '^[a-z]+$' },
+      properties: {
+        kind: { const: 'lamp' },
+        level: { type: ['integer', 'null'], minimum: 0, exclusiveMinimum: -1, maximum: 9 },
+        place: {
+          oneOf: [
+            { type: 'string', format: 'uri', minLength: 1 },
+            { type: 'object', properties: {} },
+          ],
+        },
+        list: { anyOf: [{ type: 'array', items: { enum: ['a', 1] }, minItems: 1, maxItems: 2 }, { type: 'null' }] },
+      },
+      additionalProperties: false,
+    };
+    const chat = { type: 'function', function: { name: 'deep', parameters } };
+    const bodies: [string, object][] = [
+      ['/v1/chat/completions', { messages, tools: [chat] }],
+      ['/v1/messages', { messages, tools: [{ name: 'deep', input_schema: parameters }] }],
+      ['/v1/responses', { input: messages, tools: [{ type: 'function', name: 'deep', parameters }] }],
+    ];
+    for (const [path, body] of bodies) {
+      const { status } = await server.post(path, { ...body, max_tokens: 2, max_output_tokens: 2 });
+      expect([path, status]).toEqual([path, 200]);
+    }
+  });
+});
+
 describe('the form of a chat completion', () => {
   it('is any JSON object with `json_object`', async () => {
     const client = openAiClient(await startServer());
@@ -139,8 +172,8 @@ describe('the reasoning of a chat completion', () => {
   });
 });
 
-describe('`prompt_cache_key`', () => {
-  it('names the conversation for the model, unless a header names it', async () => {
+describe('the name of a conversation', () => {
+  it('comes from the most specific header of a client, or from `prompt_cache_key`', async () => {
     const affinities: (string | undefined)[] = [];
     const agent = await startAgent();
     const model: ChatModel = {
@@ -155,8 +188,17 @@ describe('`prompt_cache_key`', () => {
     onTestFinished(() => server.close());
     const client = openAiClient(server);
     await client.chat.completions.create({ ...greedy, prompt_cache_key: 'thread' });
-    const headers = { 'x-session-id': 'session' };
-    await client.chat.completions.create({ ...greedy, prompt_cache_key: 'thread' }, { headers });
-    expect(affinities).toEqual(['thread', 'session']);
+    const names = {
+      'session-id': 'Codex, the session of a sub-agent and its parent',
+      'thread-id': 'Codex, the sub-agent',
+      'x-session-id': 'opencode',
+      'x-claude-code-session-id': 'Claude Code, the session',
+      'x-claude-code-agent-id': 'Claude Code, the sub-agent',
+    };
+    const { 'thread-id': ofCodex, ...others } = names;
+    for (const headers of [names, others, { 'x-session-id': names['x-session-id'] }]) {
+      await client.chat.completions.create({ ...greedy, prompt_cache_key: 'thread' }, { headers });
+    }
+    expect(affinities).toEqual(['thread', ofCodex, names['x-claude-code-agent-id'], names['x-session-id']]);
   });
 });

@@ -4,6 +4,7 @@ import { createHandler, type HandlerOptions } from 'llama-headstart/server';
 import { describe, expect, it } from 'vitest';
 import { eventsOf } from '../../helpers/server.js';
 
+const CHAT = '/v1/chat/completions';
 const usage = { inputTokens: 5, cachedInputTokens: 0, outputTokens: 1, reasoningTokens: 0, firstTokenMs: 1, steps: 1 };
 
 /** The last part of a reply that reused this number of tokens. */
@@ -14,17 +15,23 @@ const finish = (cachedTokens: number): StreamPart => ({
   cache: { source: 'resident', cachedTokens, prefilledTokens: 5 - cachedTokens, ms: 1 },
 });
 
-/** Streams chat completions of a model. */
-async function streamOf(replies: (() => AsyncGenerator<StreamPart>)[], options: HandlerOptions, more: object = {}) {
+/** Streams the replies of a model. */
+async function streamOf(
+  path: string,
+  replies: (() => AsyncGenerator<StreamPart>)[],
+  options: HandlerOptions = {},
+  more: object = {},
+) {
   const model: ChatModel = {
     id: 'scripted',
     countTokens: async () => 5,
     chat: () => replies.shift()?.() as unknown as ReplyStream<StreamPart, never>,
   };
-  const body = JSON.stringify({ messages: [{ role: 'user', content: 'Hi' }], stream: true, ...more });
+  const messages = [{ role: 'user', content: 'Hi' }];
+  const body = JSON.stringify({ messages, input: messages, stream: true, ...more });
   const headers = { 'content-type': 'application/json' };
-  const url = 'http://localhost/v1/chat/completions';
-  const response = await createHandler(model, options)(new Request(url, { method: 'POST', headers, body }));
+  const request = new Request(`http://localhost${path}`, { method: 'POST', headers, body });
+  const response = await createHandler(model, options)(request);
   return eventsOf(response);
 }
 
@@ -44,7 +51,7 @@ describe('a stream of several replies', () => {
       yield finish(2);
       endSecond();
     }
-    const events = await streamOf([first, second], {}, { n: 2, stream_options: { include_usage: true } });
+    const events = await streamOf(CHAT, [first, second], {}, { n: 2, stream_options: { include_usage: true } });
     const chunks = events.slice(0, -1).map(({ data }) => JSON.parse(data));
     expect(chunks.slice(0, 2).map(({ choices }) => [choices[0].index, choices[0].delta.role])).toEqual([
       [0, 'assistant'],
@@ -58,19 +65,29 @@ describe('a stream of several replies', () => {
   });
 });
 
+async function* failing(): AsyncGenerator<StreamPart> {
+  yield { type: 'text-delta', text: 'a' };
+  throw new Error('the disk is full');
+}
+
 describe('a stream that fails', () => {
+  it.each([
+    [CHAT, undefined, { error: { type: 'server_error', code: 'internal_error' } }],
+    ['/v1/responses', 'response.failed', { response: { status: 'failed', error: { code: 'server_error' } } }],
+    ['/v1/messages', 'error', { type: 'error', error: { type: 'api_error' } }],
+  ])('of %s ends with an event in the form of its API', async (path, name, data) => {
+    const last = (await streamOf(path, [failing])).at(-1);
+    expect([last?.event, JSON.parse(last?.data ?? '')]).toMatchObject([name, data]);
+  });
+
   it('logs the cause, which the client does not see, and does not wait for other replies', async () => {
     const lines: string[] = [];
-    async function* failing(): AsyncGenerator<StreamPart> {
-      yield { type: 'text-delta', text: 'a' };
-      throw new Error('the disk is full');
-    }
     async function* endless(): AsyncGenerator<StreamPart> {
       yield { type: 'text-delta', text: 'b' };
       await new Promise(() => undefined);
     }
     const logger = (level: string, message: string) => void lines.push(`${level}: ${message}`);
-    const events = await streamOf([failing, endless], { logger }, { n: 2 });
+    const events = await streamOf(CHAT, [failing, endless], { logger }, { n: 2 });
     expect(lines).toEqual(['error: POST /v1/chat/completions: the disk is full']);
     expect(JSON.parse(events.at(-1)?.data ?? '')).toMatchObject({
       error: { type: 'server_error', code: 'internal_error' },
