@@ -63,6 +63,8 @@ describe.each(ENDPOINTS)('POST %s', (path, shape) => {
 
 describe.each([
   ['/v1/completions', { prompt: 'Hi', max_tokens: 1 }],
+  ['/v1/responses', { input: 'Hi', max_output_tokens: 2 }],
+  ['/v1/responses/input_tokens', { input: 'Hi' }],
   ['/tokenize', { content: 'Hi' }],
   ['/detokenize', { tokens: [1] }],
   ['/apply-template', { messages: [{ role: 'user', content: 'Hi' }] }],
