@@ -4,4 +4,5 @@ export function releaseProblems(release: {
   changelog: string;
   repository: { url?: string } | undefined;
   origin: string | undefined;
+  packages?: { name: string; version: string }[];
 }): string[];

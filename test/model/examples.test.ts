@@ -72,6 +72,14 @@ describe.skipIf(testModel() === undefined)('the example', () => {
     expect(printed).toMatch(/time_in: \d+:\d\d [AP]M/);
   });
 
+  it('ai-sdk runs a loop with a tool, of which the second step prefills only what is new, and makes an object', async () => {
+    const printed = await run('ai-sdk');
+    expect(printed).toMatch(/^stock\(\{"article":"(apples|pears)"\}\) is \{"article":"\1","count":\d+\}$/m);
+    expect(printed).toMatch(/\[tool-calls: \d+ tokens cached, \d+ prefilled\]/);
+    expect(printed).toMatch(/\[(stop|length): \d{2,} tokens cached, \d{1,2} prefilled\]/);
+    expect(printed).toMatch(/\{ apples: -?\d+, pears: -?\d+ \}\n$/);
+  });
+
   it('low-level continues a state from a file three times', async () => {
     const printed = await run('low-level');
     expect(printed).toMatch(/\d+ tokens, \d+ KiB of state/);

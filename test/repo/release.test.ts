@@ -28,6 +28,16 @@ describe('a release', () => {
     ]);
   });
 
+  it('is refused if a package beside the core has another version', () => {
+    const packages = [
+      { name: '@l/a', version: '1.2.0' },
+      { name: '@l/b', version: '1.1.0' },
+    ];
+    expect(releaseProblems({ tag: 'v1.2.0', version: '1.2.0', changelog, repository, origin, packages })).toEqual([
+      '@l/b has version 1.1.0, but package.json has version 1.2.0',
+    ]);
+  });
+
   it('is refused if the repository in package.json is not the repository that publishes the release', () => {
     const release = { tag: 'v1.2.0', version: '1.2.0', changelog };
     const problemsOf = (named: { url?: string } | undefined, publisher: string | undefined = origin) =>

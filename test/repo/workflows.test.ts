@@ -104,12 +104,17 @@ describe.skipIf(process.platform === 'win32')('a publication', () => {
   it('that was interrupted continues with the packages that the registry does not have', () => {
     const steps = workflows.find(({ file }) => file === 'release.yml')?.workflow.jobs.publish?.steps ?? [];
     const script = steps.find(({ run }) => run?.includes('npm publish'))?.run ?? '';
-    const packages = { '.': 'a', 'gpu-packages/@llama-headstart/b': '@l/b', 'gpu-packages/@llama-headstart/c': '@l/c' };
+    const packages = {
+      '.': 'a',
+      'packages/d': '@l/d',
+      'gpu-packages/@llama-headstart/b': '@l/b',
+      'gpu-packages/@llama-headstart/c': '@l/c',
+    };
     for (const [folder, name] of Object.entries(packages)) {
       mkdirSync(join(directory, folder), { recursive: true });
       writeFileSync(join(directory, folder, 'package.json'), JSON.stringify({ name, version: '1.2.3' }));
     }
-    // This `npm` simulates a registry that has the version of @l/b, but no version of the other two packages.
+    // This `npm` simulates a registry that has the version of @l/b, but no version of the other packages.
     const npm = `#!/bin/sh
 case "$*" in
   "view @l/b@1.2.3 version") echo 1.2.3 ;;
@@ -126,6 +131,7 @@ esac\n`;
     });
     expect(output.trim().split('\n')).toEqual([
       'publish ./. --ignore-scripts --provenance --access public',
+      'publish ./packages/d/ --ignore-scripts --provenance --access public',
       '@l/b@1.2.3 is already published',
       'publish ./gpu-packages/@llama-headstart/c/ --ignore-scripts --provenance --access public',
     ]);

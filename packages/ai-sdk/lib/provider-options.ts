@@ -16,6 +16,8 @@ export interface LlamaHeadstartCallOptions {
   affinity?: string;
   /** A grammar (GBNF) that the reply must follow. The model then calls no tools. @default none */
   grammar?: string;
+  /** Whether one reply may have several tool calls. @default true */
+  parallelToolCalls?: boolean;
 }
 
 /** The options of a message or of one of its parts, in `providerOptions.headstart`. */
@@ -29,7 +31,7 @@ export interface LlamaHeadstartMessageOptions extends LlamaHeadstartCallOptions 
 
 type Options = Readonly<Record<string, unknown>>;
 
-const OF_CALL = ['tenant', 'affinity', 'grammar'];
+const OF_CALL = ['tenant', 'affinity', 'grammar', 'parallelToolCalls'];
 const OF_TOOL = ['cacheBoundary'];
 const OF_MESSAGE = [...OF_CALL, ...OF_TOOL];
 

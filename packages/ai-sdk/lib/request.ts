@@ -18,7 +18,7 @@ export interface ReadCall {
 export function readCall(options: CallOptions): ReadCall {
   const warnings: Warning[] = [];
   const { maxOutputTokens: maxTokens, stopSequences: stop = [], abortSignal: signal } = options;
-  const { grammar, ...names } = readCallOptions(options, warnings);
+  const { grammar, ...ofCall } = readCallOptions(options, warnings);
   const { messages, boundaries } = readPrompt(options.prompt, warnings);
   const tools = functionTools(options, warnings);
   const cacheHints = limitBoundaries(boundariesOfTools(tools, warnings), boundaries, warnings);
@@ -28,7 +28,7 @@ export function readCall(options: CallOptions): ReadCall {
     ...toolChoiceOf(options, tools),
     ...formatOf(options, grammar, warnings),
     ...reasoningOf(options, warnings),
-    ...names,
+    ...ofCall,
     ...(cacheHints.length > 0 && { cacheHints }),
     sampling: samplingOf(options),
     ...(stop.length > 0 && { stop }),
