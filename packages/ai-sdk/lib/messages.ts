@@ -20,7 +20,7 @@ export function readPrompt(prompt: readonly Message[], warnings: Warning[]): Rea
   const boundaries: CacheHint[] = [];
   for (const message of prompt) {
     messages.push(...messagesOf(message, warnings));
-    boundaries.push(...boundariesOfMessage(message, messages.length - 1, warnings));
+    boundaries.push(...boundariesOfMessage(message, Math.max(0, messages.length - 1), warnings));
   }
   return { messages, boundaries };
 }

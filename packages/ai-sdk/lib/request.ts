@@ -26,7 +26,7 @@ export function readCall(options: CallOptions): ReadCall {
     messages,
     tools: tools.map(toolOf), // an empty list too, because the agent's own tools must not run
     ...toolChoiceOf(options, tools),
-    ...formatOf(options, grammar, warnings),
+    ...formatOf(options, tools, grammar, warnings),
     ...reasoningOf(options, warnings),
     ...ofCall,
     ...(cacheHints.length > 0 && { cacheHints }),
@@ -66,7 +66,8 @@ function toolChoiceOf({ toolChoice }: CallOptions, tools: readonly FunctionTool[
 
 /** A reply that must be a call has no format, because it has no text. */
 function formatOf(
-  { responseFormat, toolChoice, tools = [] }: CallOptions,
+  { responseFormat, toolChoice }: CallOptions,
+  tools: readonly FunctionTool[],
   grammar: string | undefined,
   warnings: Warning[],
 ): Pick<ChatRequest, 'responseFormat' | 'grammar'> {
@@ -86,11 +87,11 @@ function formatOf(
   if (grammar !== undefined) {
     return { grammar };
   }
-  const mustCall = toolChoice?.type === 'required' || toolChoice?.type === 'tool';
-  if (json === undefined || mustCall) {
+  const choice = tools.length === 0 ? 'none' : (toolChoice?.type ?? 'auto');
+  if (json === undefined || choice === 'required' || choice === 'tool') {
     return {};
   }
-  const allowTools = tools.length > 0 && toolChoice?.type !== 'none';
+  const allowTools = choice === 'auto';
   return { responseFormat: { type: 'json', schema: json.schema ?? {}, ...(allowTools && { allowTools }) } };
 }
 

@@ -139,7 +139,7 @@ if (program === import.meta.filename) {
     [sources[0], runScenarios],
     [sources[1], runFiveSteps],
   ]) {
-    const model = { source, contextSize: 4096 };
+    const model = { source, contextSize: 4096, nThreads: 1 }; // more threads are slower on a busy machine
     const headstart = createLlamaHeadstart({ model, cache: { dir: null }, systemPrompt: 'Be brief.' });
     results.push(await run(ai, headstart()));
     await headstart.close();
