@@ -284,8 +284,13 @@ function isIndexedEntry(value: unknown): value is IndexedEntry {
     typeof entry.key === 'string' &&
     typeof entry.group === 'string' &&
     typeof entry.createdAt === 'string' &&
-    [entry.tokens, entry.bytes, entry.prefillMs, entry.whole].every(Number.isFinite) &&
+    [entry.tokens, entry.bytes].every(isCount) &&
+    [entry.prefillMs, entry.whole].every(Number.isFinite) &&
     Array.isArray(entry.hashes) &&
     (entry.conversation === undefined || isConversationMark(entry.conversation))
   );
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
 }
