@@ -62,6 +62,9 @@ export function sourceOf({ source }: PrefixCandidate): StateSource {
 /** If a named pipe or a link has the name of an entry, opening it must not wait for a writer or follow the link. */
 const READ_FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0);
 
+/** Size of the header in front of the tokens of an entry, in bytes. */
+const TOKENS_OFFSET = 12;
+
 /** The maximum number of entries to read if several are equally near according to the index. */
 const MAX_READ = 4;
 
@@ -215,7 +218,7 @@ export class PrefixIndex {
    * The sequence, state or template in this process that shares the longest prefix with a prompt, even if the prompt
    * cannot use the prefix.
    *
-   * @param earlier the result of an earlier search. It is returned if no prefix shares as many tokens now.
+   * @param earlier the result of an earlier search. It is returned if no prefix shares more tokens now.
    * @returns undefined if none shares a token
    */
   nearest(
@@ -228,7 +231,7 @@ export class PrefixIndex {
     let nearest: NearestPrefix | undefined;
     for (const held of ownOnly ? [sequence, ...ownStates(sequence)] : [sequence, ...all]) {
       if (held !== undefined && held.group === group) {
-        const minimum = nearest === undefined ? (earlier?.shared ?? 1) : nearest.shared + 1;
+        const minimum = ((nearest ?? earlier)?.shared ?? 0) + 1;
         const shared = prefixOfAtLeast(minimum, held.tokens, tokens);
         nearest = shared === 0 ? nearest : { tokens: held.tokens, shared };
       }
@@ -379,18 +382,22 @@ function sharedRange(entry: IndexedEntry, hashes: Uint32Array): { shared: number
 }
 
 /**
- * Reads the token ids after the 12-byte header of an entry. The ids are unverified: the caller must compare them with
- * the tokens of the verified state.
+ * Reads the token ids after the header of an entry. The ids are unverified: the caller must compare them with the tokens
+ * of the verified state.
+ *
+ * @param count how many tokens the entry probably has
+ * @returns no tokens if the file cannot be read
  */
 export async function readTokens(path: string, count: number): Promise<Int32Array> {
-  const tokens = new Int32Array(count);
   const file = await open(path, READ_FLAGS).catch(() => undefined);
   try {
-    await file?.read(new Uint8Array(tokens.buffer), 0, tokens.byteLength, 12);
+    const { size = 0 } = (await file?.stat()) ?? {};
+    const tokens = new Int32Array(Math.min(count, Math.floor((size - TOKENS_OFFSET) / 4)));
+    await file?.read(new Uint8Array(tokens.buffer), 0, tokens.byteLength, TOKENS_OFFSET);
+    return tokens;
   } catch {
-    tokens.fill(-1);
+    return new Int32Array();
   } finally {
     await file?.close();
   }
-  return tokens;
 }

@@ -1,11 +1,8 @@
 import { orAborted, throwIfAborted } from '../abort.js';
-import type { Engine } from '../engine/engine.js';
-import type { Arrival } from '../engine/overtaking.js';
 import type { Reproducibility } from '../engine/reproducible/reproducibility.js';
 import type { Sequence } from '../engine/sequence.js';
 import { checkpointsOf } from '../engine/sequence-contents.js';
 import type { SequenceStates } from '../engine/sequence-states.js';
-import type { StateKind } from '../engine/state-store.js';
 import { commonPrefixLength, isPrefix } from '../tokens.js';
 import {
   type LoadedPrefix,
@@ -15,36 +12,11 @@ import {
   type ReuseLimit,
   templatePrefix,
 } from './loaded-prefix.js';
-import type { PrefixCache } from './prefix-cache.js';
 import { MIN_SHARED_TOKENS } from './prefix-hash.js';
 import { type ConversationCandidate, type DiskCandidate, type PrefixQuery, sourceOf } from './prefix-index.js';
+import type { PrefixSetup } from './prefix-setup.js';
 import type { SharedPrefill } from './shared-prefill.js';
 import type { StartReport } from './start-report.js';
-
-export interface PrefixSetup {
-  engine: Engine;
-  cache: PrefixCache;
-  /** How long the sequence's contents are worth keeping. @default 'conversation' */
-  kind?: StateKind | undefined;
-  /** The template's tokens; empty if there is no template. */
-  template: Int32Array;
-  /** Why `template` is empty. */
-  templateReason?: string | undefined;
-  /** Whether the sequence may start from the template cache and from other conversations. */
-  useCache: boolean;
-  /** Only cache entries of this tenant are used. */
-  tenant?: string | undefined;
-  /** See `Sequence.affinity`. */
-  affinity?: string | undefined;
-  /** See `Sequence.epoch`. @default the number of calls of `forget` so far */
-  epoch?: number | undefined;
-  /** See `SequenceOptions.arrival`. */
-  arrival?: Arrival | undefined;
-  /** Token counts at which the template's prefill is split, so that its prefixes can be kept. */
-  breakpoints?: readonly number[] | undefined;
-  /** Whether a request with cache hints needs the template: see `HintPins`. @default false */
-  isHinted?: boolean | undefined;
-}
 
 /**
  * Brings prompts into a sequence in the cheapest way: the sequence keeps the tokens that it holds, copies another
@@ -83,12 +55,18 @@ export class PrefixLoader {
       await sessions.lease(sequence, signal, inProgress);
       return;
     }
+    this.#nearest = copyOf(this.#nearest);
     const isContinued = continues(tokens, idle.sequence, idle.common);
     this.#noteShared(idle.sequence, isContinued);
     states.setCheckpoints(sequence, { ...idle.sequence.checkpoints }); // before the eviction, which may drop them
     sessions.takeOver(idle.sequence, sequence, !isContinued);
     if (isContinued) {
       states.dropContinued(idle.sequence);
+    }
+    // The prompt's own request must never keep the other tokens, for example because `forget` names only their owner.
+    const kept = this.#usable(tokens);
+    if (kept === 0 || !(await this.#trim(kept, signal))) {
+      await this.#empty();
     }
   }
 
@@ -359,7 +337,7 @@ export class PrefixLoader {
     return loadedPrefix({ ...(await this.#loadTemplateOf(tokens, signal)), limit }, nearest);
   }
 
-  async #trim(length: number, signal: AbortSignal): Promise<boolean> {
+  async #trim(length: number, signal: AbortSignal | undefined): Promise<boolean> {
     const sequence = this.#sequence;
     const { engine } = this.#setup;
     return length === sequence.length || engine.withCells(() => sequence.trim(length), signal, sequence);

@@ -4,7 +4,7 @@ import type { CheckpointKind } from '../engine/sequence-contents.js';
 import { HeadstartError } from '../errors.js';
 import { MIN_SHARED_TOKENS } from './prefix-hash.js';
 import type { PrefixQuery } from './prefix-index.js';
-import type { PrefixSetup } from './prefix-loader.js';
+import type { PrefixSetup } from './prefix-setup.js';
 
 /**
  * Handles the waits and the cuts of one sequence in prefills that several prompts share. A prompt waits until another

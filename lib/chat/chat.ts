@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { orAborted, throwIfAborted } from '../abort.js';
-import type { PrefixSetup } from '../cache/prefix-loader.js';
+import type { PrefixSetup } from '../cache/prefix-setup.js';
 import type { PartQueue } from '../generate/part-queue.js';
 import type { PrefillProgress } from '../generate/prefill-progress.js';
 import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { LoadedPrefix } from '../cache/loaded-prefix.js';
-import { PrefixLoader, type PrefixSetup } from '../cache/prefix-loader.js';
+import { PrefixLoader } from '../cache/prefix-loader.js';
+import type { PrefixSetup } from '../cache/prefix-setup.js';
 import { SharedPrefill } from '../cache/shared-prefill.js';
 import type { StartReport } from '../cache/start-report.js';
 import type { Decoded } from '../engine/decode-request.js';

@@ -232,6 +232,32 @@ describe('conversations to forget', () => {
     expect(await conversationsIn(cacheDir)).toHaveLength(1);
   });
 
+  it('leave a sequence that an aborted request has taken over', async () => {
+    const agent = await startAgent({ ...EXACT, nSeqMax: 2, batchSize: 64, contextSize: 2048 });
+    const secret: ChatMessage[] = [];
+    await ask(agent, secret, `${LONG} ${'The code is 1234. '.repeat(20)}`, { affinity: '1' });
+    const other = `${LONG} ${'Something else. '.repeat(60)}`;
+    const controller = new AbortController();
+    let takingOver: Promise<unknown> | undefined;
+    let isKnown = false;
+    const onPrompt = () => {
+      isKnown = true;
+    };
+    const onPrefill = () => {
+      takingOver ??= codeOf(() => ask(agent, [], `${other} 2`, { onPrompt, signal: controller.signal }));
+      if (isKnown) {
+        setImmediate(() => controller.abort()); // the request waits for the prefill of `other`
+      }
+    };
+    await ask(agent, [], `${other} 1`, { onPrefill });
+    expect(await takingOver).toBe('ABORTED');
+    await agent.forget({ affinity: '1' });
+    const { usage } = await ask(agent, secret, 'And now?', { affinity: '1', maxTokens: 1 });
+    expect(usage.cachedInputTokens).toBeLessThan(
+      await agent.countTokens({ messages: [{ role: 'user', content: LONG }] }),
+    );
+  });
+
   it('leave the states that a request of another client has continued without a name', async () => {
     const agent = await startAgent({ name: 'recurrent', ...EXACT });
     const messages: ChatMessage[] = [];
