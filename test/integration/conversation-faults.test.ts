@@ -79,18 +79,15 @@ describe('a file of a conversation', () => {
     });
   });
 
-  it.each([1e15, -5])(
-    'whose line in the index says that it has %d tokens costs no error',
-    async (tokens) => {
-      const conversation = await saved();
-      const index = join(conversation.directory, 'conversations-1.jsonl');
-      const entry = JSON.parse(await readFile(index, 'utf8'));
-      await writeFile(index, `${JSON.stringify({ ...entry, tokens })}\n`);
-      const agent = await startSaving(conversation.directory);
-      const reply = await ask(agent, [...conversation.messages], 'And now?');
-      expect(reply.text).toBe(await coldReply(agent, {}, conversation.messages, 'And now?'));
-    },
-  );
+  it.each([1e15, -5])('whose line in the index says that it has %d tokens costs no error', async (tokens) => {
+    const conversation = await saved();
+    const index = join(conversation.directory, 'conversations-1.jsonl');
+    const entry = JSON.parse(await readFile(index, 'utf8'));
+    await writeFile(index, `${JSON.stringify({ ...entry, tokens })}\n`);
+    const agent = await startSaving(conversation.directory);
+    const reply = await ask(agent, [...conversation.messages], 'And now?');
+    expect(reply.text).toBe(await coldReply(agent, {}, conversation.messages, 'And now?'));
+  });
 
   it('of another tenant is never read', async () => {
     const { directory, messages } = await saved();
