@@ -32,7 +32,9 @@ export async function chooseModel(call: ModelCall, named: string | undefined): P
       : `These models are downloaded: ${models.map(({ name }) => name).join(', ')}`;
   throw new HeadstartError(
     'INVALID_ARGUMENT',
-    `Expected a model: a path, an address, or hf:owner/name[:quantization] for a model of the Hugging Face Hub. ${found}.`,
+    'Expected a model: a path, an address, or hf:owner/name[:quantization] for a model of the Hugging Face Hub. Name it ' +
+      'with --model, with the environment variable LLAMA_HEADSTART_MODEL or with `model` in the configuration file. ' +
+      `${found}.`,
   );
 }
 

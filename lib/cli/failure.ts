@@ -24,7 +24,6 @@ const USAGE_CODES: readonly string[] = ['INVALID_ARGUMENT', 'CONFIG_INVALID'] sa
 
 /** What to do after errors whose message does not say it. */
 const ADVICE: Partial<Record<ErrorCode, string>> = {
-  ADDON_NOT_FOUND: '`llama-headstart doctor` shows what was tried.',
   MODEL_NOT_FOUND: '`llama-headstart models list` shows the downloaded models.',
   OUT_OF_MEMORY: 'Use a smaller model or a smaller --context-size.',
   DISK_FULL: '`llama-headstart cache prune` and `llama-headstart models rm` free space.',

@@ -1,6 +1,6 @@
 import type { AgentOptions } from '../agent/agent-options.js';
 import type { AgentServer } from '../agent/agent-server.js';
-import { HeadstartError } from '../errors.js';
+import { chooseModel } from './choose-model.js';
 import type { Call } from './command.js';
 import { usableTemplatesDirectory } from './directories.js';
 import { show } from './model-step.js';
@@ -18,30 +18,14 @@ export interface AgentChanges extends Omit<Partial<AgentOptions>, 'model'> {
 /**
  * Loads the model of a command, and shows the progress of its download. The caller closes the agent.
  *
- * @param source the model; by default that of the options
+ * @param named the model; by default that of the options, or one of the downloaded models: see `chooseModel`
  * @param changes options that replace those of the command line
  * @throws HeadstartError as `AgentServer.initialize`.
  */
-export async function openAgent(
-  call: ModelCall,
-  source: string | undefined = call.options.model,
-  changes: AgentChanges = {},
-): Promise<AgentServer> {
+export async function openAgent(call: ModelCall, named?: string, changes: AgentChanges = {}): Promise<AgentServer> {
   const { AgentServer: Agents } = await import('../agent/agent-server.js');
-  const options = agentOptions(call, requiredModel(source), changes);
+  const options = agentOptions(call, named ?? (await chooseModel(call, undefined)), changes);
   return call.step('model', (step) => Agents.initialize({ ...options, onProgress: (state) => show(step, state) }));
-}
-
-/** @throws HeadstartError `INVALID_ARGUMENT` if no model is named. */
-export function requiredModel(source: string | undefined): string {
-  if (source === undefined) {
-    throw new HeadstartError(
-      'INVALID_ARGUMENT',
-      'Expected a model. Name one with --model, with the environment variable LLAMA_HEADSTART_MODEL or with `model` in ' +
-        'the configuration file. `llama-headstart models list` shows the downloaded models.',
-    );
-  }
-  return source;
 }
 
 function agentOptions({ options, output, signal }: ModelCall, source: string, changes: AgentChanges): AgentOptions {

@@ -6,8 +6,9 @@ import { resolveModel } from '../model/resolve-model.js';
 import type { CacheType, Context, KvLayout, RopeScaling } from '../native/context.js';
 import { Model } from '../native/model.js';
 import type { SequenceState } from '../native/state.js';
+import { chooseModel } from './choose-model.js';
 import { show } from './model-step.js';
-import { type ModelCall, requiredModel } from './open-agent.js';
+import type { ModelCall } from './open-agent.js';
 
 /** The result for one template. */
 export interface ComparedState {
@@ -40,7 +41,7 @@ export class StateComparison {
 
   /** @throws HeadstartError `INVALID_ARGUMENT`, and the errors of loading a model. */
   static async open(call: ModelCall): Promise<StateComparison> {
-    const source = requiredModel(call.options.model);
+    const source = await chooseModel(call, undefined);
     const { signal, options } = call;
     return call.step('model', async (step) => {
       const { path } = await resolveModel(source, {

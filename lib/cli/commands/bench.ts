@@ -1,3 +1,4 @@
+import { chooseModel } from '../choose-model.js';
 import { command } from '../command.js';
 import type { Measurements, WarmSource } from '../measure-starts.js';
 import { openAgent } from '../open-agent.js';
@@ -28,11 +29,12 @@ export const bench = command({
   },
   async run(call) {
     const { breakEven, lineThrough, measure, timeAt, WARM_SOURCES } = await import('../measure-starts.js');
+    const source = await chooseModel(call, undefined);
     let model = '';
     const measured = await call.step('measurements', (progress) =>
       measure(
         async (cache) => {
-          const agent = await openAgent({ ...call, step: (_, work) => work(SILENT_STEP) }, undefined, { cache });
+          const agent = await openAgent({ ...call, step: (_, work) => work(SILENT_STEP) }, source, { cache });
           model = agent.id;
           return agent;
         },

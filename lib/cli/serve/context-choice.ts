@@ -1,5 +1,6 @@
 // Chooses the sizes of a server's context: the model's training length, reduced to what memory allows.
 import { HeadstartError } from '../../errors.js';
+import { kvBytesPerToken, trainContextSize } from '../model-memory.js';
 
 /** The memory in which the KV cache must fit. */
 export interface MemoryBudget {
@@ -33,31 +34,6 @@ const SHORTEST = 2048;
 const CELL_STEP = 256;
 /** The part of the free memory that the KV cache may use. The rest is for other programs. */
 const USABLE = 0.8;
-const F16_BYTES = 2;
-
-/**
- * Bytes of the KV cache for each token, from the metadata of a model file. Lists in the metadata, which give each layer
- * other numbers, are unknown here. The result is then an upper bound.
- */
-export function kvBytesPerToken(metadata: Readonly<Record<string, string>>): number {
-  const architecture = metadata['general.architecture'] ?? '';
-  const number = (name: string) => {
-    const value = metadata[`${architecture}.${name}`];
-    return value !== undefined && Number.isFinite(Number(value)) ? Number(value) : undefined;
-  };
-  const layers = number('block_count') ?? 0;
-  const heads = number('attention.head_count') ?? 0;
-  const kvHeads = number('attention.head_count_kv') ?? heads;
-  const perHead = heads === 0 ? 0 : (number('embedding_length') ?? 0) / heads;
-  const keyLength = number('attention.key_length') ?? perHead;
-  const valueLength = number('attention.value_length') ?? perHead;
-  return Math.ceil(layers * kvHeads * (keyLength + valueLength) * F16_BYTES);
-}
-
-/** The training length of a model in tokens. 0 if it is unknown. */
-export function trainContextSize(metadata: Readonly<Record<string, string>>): number {
-  return Number(metadata[`${metadata['general.architecture']}.context_length`] ?? 0) || 0;
-}
 
 /**
  * Chooses the context of a server.

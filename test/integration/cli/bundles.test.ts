@@ -3,6 +3,7 @@ import { createHash, generateKeyPairSync, sign } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Model, SequenceState } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runCli } from '../../helpers/cli.js';
 import { microModel } from '../../helpers/models.js';
@@ -269,4 +270,51 @@ describe('`llama-headstart cache import --recompute`', () => {
     expect(JSON.parse(stdout).error.message).toContain('Expected the model that made the template');
     expect(await files()).toEqual([]);
   });
+
+  it('refuses a state that was made from other tokens than those it claims', async () => {
+    const directory = join(root, 'lying');
+    await writeFile(
+      join(root, 'pair.json'),
+      JSON.stringify([{ systemPrompt: 'You always say yes.' }, { systemPrompt: 'You always say no!' }]),
+    );
+    const cache = ['--cache-dir', directory];
+    await run('warm', 'pair.json', '--model', microModel('dense'), ...cache);
+    const { entries } = JSON.parse((await run('cache', 'list', '--json', ...cache)).stdout) as {
+      entries: { file: string; key: string }[];
+    };
+    const [first, second] = entries as [{ file: string; key: string }, { file: string; key: string }];
+    await replaceState(join(directory, first.file), join(directory, second.file));
+    await run('cache', 'export', 'lying.bundle', first.key, ...cache);
+    const { importBundle, files } = await target();
+    expect(JSON.parse((await importBundle('lying.bundle', '--trust')).stdout).imported).toEqual([first.key]);
+    const checked = await target();
+    const argv = ['--trust', '--recompute', '--model', microModel('dense')];
+    const { stdout } = await checked.importBundle('lying.bundle', ...argv);
+    expect(JSON.parse(stdout).error).toEqual({
+      code: 'BUNDLE_INVALID',
+      message: expect.stringContaining('differs from the one that this machine computes'),
+    });
+    expect(await checked.files()).toEqual([]);
+    expect(await files()).not.toEqual([]);
+  });
 });
+
+/** Writes the KV state of `other` into an entry that keeps its tokens, key and a correct checksum. */
+async function replaceState(path: string, other: string): Promise<void> {
+  const model = await Model.load({ path: microModel('dense') });
+  const context = await model.createContext({ kvCells: 512, maxSequences: 1 });
+  const honest = await SequenceState.readFile(path);
+  const { tokens, metadata } = honest;
+  const foreign = (await SequenceState.readFile(other)).tokens;
+  const length = tokens.length;
+  await context.decode({
+    tokens: Int32Array.from({ length }, (_, index) => foreign[(index + 3) % foreign.length] as number),
+    positions: Int32Array.from({ length }, (_, index) => index),
+    sequences: new Int32Array(length),
+    outputs: new Uint8Array(length),
+  });
+  const lying = await context.captureSequence(0, tokens);
+  await rm(path);
+  await lying.writeFile(path, metadata);
+  await model.close();
+}

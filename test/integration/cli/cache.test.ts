@@ -159,12 +159,12 @@ describe('a cache directory that other users can write to', () => {
 describe('`llama-headstart warm`, interrupted at any moment', () => {
   it('ends with code 130, or has finished, and leaves a cache without damage and temporary files', async () => {
     const { folder, run } = await warmFolder();
-    const templates = Array.from({ length: 40 }, (_, index) => ({
+    const templates = Array.from({ length: 15 }, (_, index) => ({
       systemPrompt: `You are person number ${index}. 本`,
     }));
     await writeFile(join(folder, 'many.json'), JSON.stringify(templates));
     const directory = join(folder, 'interrupted');
-    for (const delay of [0, 1, 10, 50, 100, 200, 400]) {
+    for (const delay of [0, 20, 100, 300]) {
       const warming = startCli(['warm', 'many.json', '--model', microModel('dense'), '--cache-dir', directory], {
         cwd: folder,
       });

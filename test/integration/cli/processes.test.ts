@@ -59,7 +59,7 @@ describe.skipIf(!hasPseudoTerminals)('a command in a terminal of 40 columns', ()
 
 describe('a command whose reader leaves early', () => {
   it('ends quietly with code 0', async () => {
-    for (const argv of [['--help'], ['cache', 'list', ...cache], ['doctor', '--json']]) {
+    for (const argv of [['--help'], ['cache', 'list', ...cache]]) {
       const running = CliProcess.piped(argv);
       running.child.stdout?.destroy();
       expect(await running.result(), argv.join(' ')).toEqual({ code: 0, stdout: '', stderr: '' });
@@ -71,7 +71,6 @@ describe.skipIf(process.platform === 'win32')('an interrupted command', () => {
   it.each([
     ['SIGINT', 130],
     ['SIGTERM', 143],
-    ['SIGHUP', 129],
   ] as const)('ends with the exit code of %s, prints no error, and leaves no temporary files', async (signal, code) => {
     const temporary = await mkdtemp(join(root, 'tmp-'));
     const running = CliProcess.piped(['bench', '--model', microModel('wide-q4_k')], { env: { TMPDIR: temporary } });

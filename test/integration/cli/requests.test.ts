@@ -105,7 +105,7 @@ describe('`llama-headstart explain`', () => {
   });
 
   it('says how to name a model if there is none', async () => {
-    const { code, stderr } = await runCli(['explain', 'chat.json'], { cwd: folder });
+    const { code, stderr } = await runCli(['explain', 'chat.json', '--models-dir', folder], { cwd: folder });
     expect([code, stderr]).toEqual([2, expect.stringMatching(/Expected a model.*--model.*LLAMA_HEADSTART_MODEL/s)]);
   });
 
