@@ -3,7 +3,7 @@ import { orAborted } from '../abort.js';
 import type { Engine } from '../engine/engine.js';
 import type { Sequence } from '../engine/sequence.js';
 import { MIN_SHARED_TOKENS } from './prefix-hash.js';
-import type { PrefixIndex, TemplateCandidate } from './prefix-index.js';
+import type { PrefixIndex, PrefixQuery, TemplateCandidate } from './prefix-index.js';
 import type { StartRequest } from './start-request.js';
 
 /** The longest prefix of a template that can be loaded. */
@@ -19,7 +19,8 @@ export interface NearestTemplate {
 /**
  * Lets starts of different templates share the prefill of their common beginning. One start decodes the beginning. The
  * other starts wait until the beginning is decoded, and copy it. If the memory cannot be trimmed, only a state that ends
- * with the beginning can be copied. So the prefill is then cut there, and the state is kept in memory.
+ * with the beginning can be copied. So the prefill is then cut there, and the state is kept in memory. Later prefills
+ * are also cut where earlier templates have branched off.
  */
 export class SharedTemplates {
   readonly #engine: Engine;
@@ -76,13 +77,23 @@ export class SharedTemplates {
       const untilShared = canTrim || this.#isCut ? templates.worthWaitingFor(query, terms) : undefined;
       if (untilShared === undefined) {
         const isInProgress = candidate?.source === 'sequence' && templates.isRunning(candidate.sequence);
-        templates.begin(sequence, tokens, available);
+        templates.begin(sequence, tokens, available, this.#isCut ? this.#cutsIn(query, sequence, available) : []);
         return { candidate, isInProgress, waitedMs };
       }
       const begin = performance.now();
       await orAborted(untilShared, signal);
       waitedMs += performance.now() - begin;
     }
+  }
+
+  /** The lengths at which templates have branched off from this template, ascending. */
+  #cutsIn(query: PrefixQuery, sequence: Sequence, available: number): number[] {
+    const { group, tokens } = query;
+    const branch = this.#index.nearest(query, sequence)?.shared ?? 0;
+    if (branch - available >= MIN_SHARED_TOKENS) {
+      this.#index.branches.note(group, tokens, branch);
+    }
+    return this.#index.branches.in(group, tokens);
   }
 
   /** If prefills are cut, waits until the templates and prompts that are being rendered are known. */

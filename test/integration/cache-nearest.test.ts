@@ -175,6 +175,18 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       expect(tokens).toEqual(cold.tokens);
     });
 
+    it('a template starts from the beginning at which earlier templates were seen to differ', async () => {
+      const lab = await openLab({ path: microModel(name), ...NEAREST });
+      const head = someTokens(300, 1);
+      await lab.start(template(2, 50, head));
+      expect(await lab.start(template(3, 50, head))).toMatchObject({ cache: 'miss', cachedTokens: 0 });
+      const wanted = template(4, 50, head);
+      const { report, tokens } = await lab.run(wanted, MESSAGE, 6);
+      expect(report).toMatchObject({ source: 'memory', cache: 'prefix', cachedTokens: 300 });
+      const cold = await (await openLab({ path: microModel(name) })).run(wanted, MESSAGE, 6, { cache: false });
+      expect(tokens).toEqual(cold.tokens);
+    });
+
     it('each breakpoint has a cache entry, and a start from the entry gives the bits of a cold start', async () => {
       const breakpoints = [120, 200];
       const lab = await openLab({ path: microModel(name), ...NEAREST });
