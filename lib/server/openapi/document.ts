@@ -56,7 +56,8 @@ export function openApiDocument(): object {
 }
 
 function operationOf(operation: Operation, tag: string): object {
-  const { method, path, summary, description, access, parameters = {}, body, response, events } = operation;
+  const { method, path, summary, access, parameters = {}, body, response, events } = operation;
+  const description = [operation.description, access === 'admin' && 'Needs an admin key.'].filter(Boolean).join(' ');
   const ok = {
     ...(response === undefined ? { 'text/plain': { schema: { type: 'string' } } } : jsonOf(response)),
     ...(events && { 'text/event-stream': { schema: refOf(events) } }),
