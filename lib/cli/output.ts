@@ -24,6 +24,7 @@ const GAP = '  ';
 export class Output {
   readonly settings: OutputSettings;
   readonly #io: CliIo;
+  readonly #warnings = new Set<string>();
 
   constructor(io: CliIo, settings: OutputSettings) {
     this.#io = io;
@@ -81,8 +82,12 @@ export class Output {
     }
   }
 
-  /** Writes a warning to standard error, even with `--quiet`. */
+  /** Writes a warning to standard error, even with `--quiet`. The same warning is written only once. */
   warn(text: string): void {
+    if (this.#warnings.has(text)) {
+      return;
+    }
+    this.#warnings.add(text);
     this.printError(`${this.styleError('yellow', '!')} ${text}`);
   }
 

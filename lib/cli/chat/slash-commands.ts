@@ -138,7 +138,9 @@ async function tools(chat: ChatLoop, argument: string): Promise<void> {
   }
   const own = chat.conversation.settings.tools ?? [];
   const all = [...own, ...(await chat.parts.agent.mcp.tools(own.map(({ name }) => name)))];
-  chat.print(all.length === 0 ? 'There are no tools.' : '');
+  if (all.length === 0) {
+    chat.print('There are no tools.');
+  }
   for (const { name, description } of all) {
     chat.print(`  ${name}${description ? `: ${description.split('\n')[0]}` : ''}`);
   }

@@ -1,11 +1,13 @@
 // Tests `llama-headstart chat`: the conversation, its commands, tools, Ctrl-C, and messages from a pipe.
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AgentServer, type SamplingOptions } from 'llama-headstart';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { temporaryDirectory } from '../../helpers/agents.js';
 import { runCli } from '../../helpers/cli.js';
 import { likelyCalls } from '../../helpers/likely-text.js';
+import { program } from '../../helpers/mcp.js';
+import { serveStreamableHttp } from '../../helpers/mcp-http.js';
 import { microModel } from '../../helpers/models.js';
 import { CTRL_C, CTRL_D, openTerminal, type TerminalOptions } from '../../helpers/terminal.js';
 
@@ -67,7 +69,6 @@ describe('llama-headstart chat', () => {
     await chat.until(' of 2,048');
     chat.enter('/save chat.json');
     await chat.until('Saved');
-    const { readFile } = await import('node:fs/promises');
     const saved = await readFile(join(directory, 'chat.json'), 'utf8');
     expect(saved).toContain('Zeile 1 – 日本語');
     expect(saved).toContain('Größe: 3 m 🦙');
@@ -148,6 +149,28 @@ describe('llama-headstart chat', () => {
     const again = await chat.until(' of 2,048');
     expect(again).toContain('it is on');
     expect(again).not.toContain('[a]lways');
+  });
+
+  it('uses the MCP servers of a file, with comments and variables, even if one of them is broken', async () => {
+    const { url } = await serveStreamableHttp('web');
+    const config = `{
+      // as VS Code writes it
+      "servers": {
+        "my clock": { "type": "stdio", "command": "\${env:NODE}", "args": ["\${SERVER}", "\${NAME:-clock}"], "cwd": "\${workspaceFolder}" },
+        "web": { "type": "http", "url": "${url}" },
+        "broken": { "command": "no such program" },
+        "off": { "command": "no such program", "disabled": true },
+      },
+    }`;
+    await writeFile(join(directory, 'mcp.json'), config);
+    const chat = await openChat(['--mcp', 'mcp.json'], { env: { NODE: process.execPath, SERVER: program } });
+    expect(chat.written.match(/Could not connect to the MCP server "broken"/g)).toHaveLength(1);
+    expect(chat.written).not.toContain('"off"');
+    chat.enter('/tools');
+    await chat.until('only_clock: only.clock of clock');
+    await chat.until('only_web: only.web of web');
+    const missing = await runCli(argv('--mcp', 'mcp.json'), { input: '', cwd: directory });
+    expect([missing.code, missing.stderr]).toEqual([2, expect.stringMatching(/Expected a value for \$\{env:NODE\}/)]);
   });
 
   it('asks for the result of a call whose tool has no code', async () => {
