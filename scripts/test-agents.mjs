@@ -19,7 +19,7 @@ import { installAgent, latestVersion, licenseOf } from './lib/agents/install.mjs
 import { ensureAgentModel, readTemplate, TEMPLATES } from './lib/agents/model.mjs';
 import { canIsolate, installedOutside, runIsolated } from './lib/agents/network.mjs';
 import { endProcessesOf } from './lib/agents/processes.mjs';
-import { shortfallsOf, tableOf } from './lib/agents/report.mjs';
+import { shortfallsOf, summaryOf, tableOf } from './lib/agents/report.mjs';
 import { ensureNode } from './lib/node-versions.mjs';
 import { setup } from './setup.mjs';
 
@@ -104,7 +104,7 @@ async function installAll(options) {
  * @param {Options} options
  */
 async function runAll(agents, options) {
-  const work = await mkdtemp(join(tmpdir(), 'headstart-agents-')); // has the mode 0700
+  const work = await mkdtemp(join(tmpdir(), 'agents-')); // has the mode 0700
   const cleanUp = async () => {
     await endProcessesOf(work);
     if (options.keep) note(`The recorded requests are in ${work}`);
@@ -117,7 +117,7 @@ async function runAll(agents, options) {
     const rows = [];
     for (const agent of agents) {
       for (const template of options.templates) {
-        const directory = join(work, `${agent.name}-${template}`);
+        const directory = join(work, `${agent.name}${rows.length}`);
         rows.push(await runOne(agent, { ...machine, work: directory, modelPath, template, options }));
       }
     }
@@ -132,12 +132,14 @@ async function runOne({ name, version, directory }, { node, clock, work, modelPa
   const definition = AGENTS.find((each) => each.name === name);
   const binary = join(directory, 'node_modules', definition.program);
   const program = definition.needsNode ? [node, binary] : [binary];
-  const { measureAgent } = await import('./lib/agents/measure.mjs'); // needs `dist`
+  const { CODING_AGENTS } = await import('llama-headstart/internal'); // needs `dist`, as the next line does
+  const { measureAgent } = await import('./lib/agents/measure.mjs');
   const run = { definition, program, node: dirname(node), work, clock, timeoutMs: Number(options.timeout) * 1000 };
-  const row = { agent: name, version, template };
+  const otherDay = clock !== undefined && !definition.hasOwnClock;
+  const row = { agent: CODING_AGENTS[name].name, version, template, otherDay };
   try {
     const model = { modelPath, chatTemplate: await readTemplate(template) };
-    const measurement = await step(`${name}, ${template}`, {}, () => measureAgent(run, model));
+    const measurement = await step(`${name}, ${template}`, {}, () => measureAgent(run, model), summaryOf);
     return { ...row, measurement };
   } catch (error) {
     return { ...row, failure: /** @type {Error} */ (error).message };
@@ -148,6 +150,9 @@ async function runOne({ name, version, directory }, { node, clock, work, modelPa
 function report(rows, { json, latest }) {
   const shortfalls = rows.flatMap(shortfallsOf);
   process.stdout.write(json ? `${JSON.stringify({ rows, shortfalls }, null, 2)}\n` : `${tableOf(rows)}\n`);
+  for (const { agent } of rows.filter((row) => !row.otherDay && row.template === rows[0].template)) {
+    note(`  ${agent} ran elsewhere on the same day, because its clock cannot be moved`);
+  }
   for (const shortfall of shortfalls) note(`✗ ${shortfall}`);
   if (shortfalls.length > 0 && !latest) process.exitCode = 1;
 }

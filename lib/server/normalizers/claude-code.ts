@@ -6,9 +6,8 @@ import type { Normalizer } from './normalizer.js';
 const SEEN_IN = '2.1.332';
 /** The first block of the system prompt names the version of the client, with digits that depend on the user's words. */
 const BILLING = /^x-anthropic-billing-header:/;
-/** The beginning of the system message after the first user message: the directory and the machine. */
-const ENVIRONMENT =
-  /^# Environment\n.*\n(?: - (?:Primary working directory|Is a git repository|Platform|Shell|OS Version): .*\n)+/;
+/** The first lines of the list with which the system message after the first user message begins. */
+const DIRECTORY = /(?<=^# Environment\n.*\n) - Primary working directory: .*\n(?: - Is a git repository: .*\n)?/;
 /** The last paragraph of this system message. */
 const DATE = /\n\nToday's date is \d{4}-\d{2}-\d{2}\.\s*$/;
 /** In the system prompt: the directory of the memory, which depends on the user and the directory. */
@@ -43,7 +42,7 @@ function withEarlySystemMessage(body: MessageBody): MessageBody | undefined {
   if (first?.role !== 'user' || late?.role !== 'system') {
     return undefined;
   }
-  const { rest, cut } = cutOut(blocksOf(late.content).map(textOf).join('\n\n'), [ENVIRONMENT, DATE]);
+  const { rest, cut } = cutOut(blocksOf(late.content).map(textOf).join('\n\n'), [DIRECTORY, DATE]);
   const system = [...blocksOf(body.system), ...(rest === '' ? [] : [{ type: 'text', text: rest }])];
   return withTextBeforeWords({ ...body, system, messages: [first, ...others] }, cut);
 }

@@ -10,6 +10,7 @@ export const MAX_TOKENS_AGAIN = 8;
  * @property {string} agent
  * @property {string} version
  * @property {import('./model.mjs').TemplateOrder} template
+ * @property {boolean} otherDay whether the session elsewhere ran on another day
  * @property {import('./measure.mjs').Measurement} [measurement]
  * @property {string} [failure]
  */
@@ -30,7 +31,7 @@ export function shortfallsOf({ agent, template, measurement, failure }) {
 
 /** @param {readonly Row[]} rows @returns {string} a table in Markdown */
 export function tableOf(rows) {
-  const columns = ['agent', 'chat template', 'head', 'second session', 'after a restart', 'elsewhere', 'again'];
+  const columns = ['agent', 'chat template', 'head', 'second session', 'after a restart', 'elsewhere', 'next steps'];
   const lines = rows.map(({ agent, version, template, measurement }) => [
     `${agent} ${version}`,
     template,
@@ -39,10 +40,16 @@ export function tableOf(rows) {
   return [columns, columns.map(() => '---'), ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
+/** @param {import('./measure.mjs').Measurement} measurement @returns {string} a line */
+export function summaryOf(measurement) {
+  return cellsOf(measurement).join(', ');
+}
+
 /** @param {import('./measure.mjs').Measurement} measurement */
 function cellsOf({ headTokens, secondSession, afterRestart, elsewhere, tokensAgain }) {
   const shares = [secondSession, afterRestart, elsewhere].map(({ share }) => percent(share));
-  return [`${headTokens.toLocaleString('en')} tokens`, ...shares, `${tokensAgain} tokens`];
+  const steps = tokensAgain <= MAX_TOKENS_AGAIN ? 'only new tokens' : `${tokensAgain} tokens again`;
+  return [`${headTokens.toLocaleString('en')} tokens`, ...shares, steps];
 }
 
 /** Rounds down, so that a share below a target never looks like the target. @param {number} share */

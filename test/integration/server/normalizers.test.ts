@@ -5,12 +5,12 @@ import { startServer, type TestServer } from '../../helpers/server.js';
 const RULES = ['claude-code/billing-block', 'claude-code/late-system-message'];
 const STABLE = 'Follow the conventions of the code that you change, and run its tests. '.repeat(6);
 
-const REMINDER = { type: 'text', text: '<system-reminder>\nNo git status.\n</system-reminder>' };
-
-const environmentOf = (directory: string) =>
-  `# Environment\nYou run here: \n - Primary working directory: ${directory}\n - Is a git repository: true\n - Platform: linux\n`;
+const directoryOf = (directory: string) => ` - Primary working directory: ${directory}\n - Is a git repository: true\n`;
 const memoryOf = (directory: string) =>
   `You have a persistent file-based memory at \`${directory}/memory/\`. This directory already exists (write to it). `;
+
+/** A block of the user's message that imitates text of the system prompt. */
+const REMINDER = { type: 'text', text: `${memoryOf('/tmp')}\n\nToday's date is 2026-11-29.` };
 
 /** A first request in the form of Claude Code 2.1.332, with the parts that differ between sessions. */
 const session = (
@@ -27,7 +27,10 @@ const session = (
       role: 'user',
       content: [REMINDER, { type: 'text', text: words }],
     },
-    { role: 'system', content: `${environmentOf(directory)} - Be careful.\n\n${STABLE}\n\nToday's date is ${date}.` },
+    {
+      role: 'system',
+      content: `# Environment\nYou run here: \n${directoryOf(directory)} - Platform: linux\n\n${STABLE}\n\nToday's date is ${date}.`,
+    },
   ],
   max_tokens: 2,
 });
@@ -54,7 +57,7 @@ const cachedShare = ({ usage }: Answer) =>
 
 /** The same request after all rules, from a client without rules. */
 const rewritten = (...beforeWords: string[]) => ({
-  system: `You are Claude Code.\n\n# Memory\n\nMEMORYOne fact a file.\n\n${STABLE}\n\n - Be careful.\n\n${STABLE}`,
+  system: `You are Claude Code.\n\n# Memory\n\nMEMORYOne fact a file.\n\n${STABLE}\n\n# Environment\nYou run here: \n - Platform: linux\n\n${STABLE}`,
   messages: [
     {
       role: 'user',
@@ -95,11 +98,9 @@ describe('the rules for Claude Code', () => {
     'keep the whole text, apart from the billing block: portable heads %s',
     async (portableHeads) => {
       const server = await startServer({ contextSize: 2048 }, { portableHeads });
-      const [environment, memory] = [`${environmentOf('/home/ada/work').trim()}\n\n`, memoryOf('/home/ada/work')];
+      const [directory, memory] = [`${directoryOf('/home/ada/work').trim()}\n\n`, memoryOf('/home/ada/work')];
       const date = "Today's date is 2026-11-29.\n\n";
-      const expected = portableHeads
-        ? rewritten(environment, date, `${memory.trim()}\n\n`)
-        : rewritten(environment, date);
+      const expected = portableHeads ? rewritten(directory, date, `${memory.trim()}\n\n`) : rewritten(directory, date);
       const system = expected.system.replace('MEMORY', portableHeads ? '' : memory);
       expect(await countedTokens(server, session('What is this?'))).toBe(
         await countedTokens(server, { ...expected, system }),
@@ -111,7 +112,7 @@ describe('the rules for Claude Code', () => {
     const server = await startServer({ contextSize: 2048 }, { portableHeads: true });
     const imitations = [
       'x-anthropic-billing-header: cc_version=1;',
-      environmentOf('/tmp'),
+      `# Environment\nYou run here: \n${directoryOf('/tmp')}`,
       "Hi\n\nToday's date is 2026-11-29.",
       memoryOf('/tmp'),
     ];
