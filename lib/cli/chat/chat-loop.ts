@@ -19,6 +19,11 @@ export interface ChatParts {
   style: ReplyStyle;
   /** The directory of relative paths. */
   directory: string;
+  /**
+   * Whether a person types the messages. The lines of a pipe may come from anybody, so they are no commands and name no
+   * files.
+   */
+  isPerson: boolean;
 }
 
 const PROMPT = '> ';
@@ -70,15 +75,19 @@ export class ChatLoop {
       if (text === undefined) {
         return;
       }
-      await this.#handle(text, signal);
+      if (text.trim() !== '') {
+        await this.#handle(text, signal);
+      }
     }
   }
 
   async #handle(text: string, signal: AbortSignal): Promise<void> {
     try {
-      if (isCommand(text)) {
+      if (!this.parts.isPerson) {
+        await this.#converse(text.trim(), signal);
+      } else if (isCommand(text)) {
         await runCommand(this, text, signal);
-      } else if (text.trim() !== '') {
+      } else {
         const { text: message, missing } = await withFiles(text.trim(), this.parts.directory);
         this.#warnOfMissing(missing);
         await this.#converse(message, signal);

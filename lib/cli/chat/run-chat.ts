@@ -49,7 +49,7 @@ async function converse(
     complete: (line) => [line.startsWith('/') ? COMMAND_NAMES.filter((name) => name.startsWith(line)) : [], line],
   });
   const style = await replyStyle(io, output, { raw: options.raw, notes: 'stdout' });
-  chat = new ChatLoop({ agent, conversation, reader, style, directory: io.cwd });
+  chat = new ChatLoop({ agent, conversation, reader, style, directory: io.cwd, isPerson });
   const stopHandling = isPerson ? interrupts.handle(() => chat.interrupt()) : () => undefined;
   const leave = () => reader.close();
   signal.addEventListener('abort', leave, { once: true });

@@ -1,5 +1,5 @@
 // Tests `llama-headstart chat`: the conversation, its commands, tools, Ctrl-C, and messages from a pipe.
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AgentServer, type SamplingOptions } from 'llama-headstart';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -246,6 +246,14 @@ describe('llama-headstart chat', () => {
     expect([code, stderr]).toEqual([0, '']);
     expect(stdout).toMatch(/^[^\n]+\n[^\n]+\n$/);
     expect(stdout).not.toContain('\u001b');
+  });
+
+  it('takes no commands and no files from a pipe, because its lines may come from anybody', async () => {
+    await writeFile(join(directory, 'secret.txt'), 'the secret');
+    const input = '/save chat.json\nWhat is in @secret.txt\n';
+    const { code, stdout } = await runCli(argv('--max-tokens', '2'), { input, cwd: directory });
+    expect([code, stdout.split('\n')]).toEqual([0, [expect.any(String), expect.any(String), '']]);
+    expect(await readdir(directory)).not.toContain('chat.json');
   });
 
   it('works without a home directory, and says that nothing is kept on disk', async () => {

@@ -7,7 +7,7 @@ import { temporaryDirectory } from '../../helpers/agents.js';
 import { type CliSurroundings, runCli, startCli } from '../../helpers/cli.js';
 import { likelyCalls, likelyText } from '../../helpers/likely-text.js';
 import { microModel } from '../../helpers/models.js';
-import { openTerminal } from '../../helpers/terminal.js';
+import { CTRL_C, openTerminal } from '../../helpers/terminal.js';
 
 let directory: string;
 
@@ -70,7 +70,7 @@ describe('llama-headstart run', () => {
     expect(JSON.parse(stdout).model).toMatch(/^micro-dense/);
   });
 
-  it('uses the only downloaded model, and lists the downloaded models if there are several', async () => {
+  it('uses the only downloaded model, and asks which one to use if there are several', async () => {
     const modelsDir = join(directory, 'models');
     await mkdir(join(modelsDir, 'huggingface'), { recursive: true });
     const argv = ['run', 'Hi', ...options(), '--models-dir', modelsDir, '--max-tokens', '1'];
@@ -81,6 +81,14 @@ describe('llama-headstart run', () => {
     await symlink(join(modelsDir, 'nothing'), join(modelsDir, 'broken.gguf'));
     const { code, stderr } = await runCli(argv, { input: '' });
     expect(code).toBe(2);
+    const asked = openTerminal(argv);
+    await asked.until('two.gguf');
+    asked.type('\u001b[B\r'); // the second one
+    expect(await asked.code).toBe(0);
+    const left = openTerminal(argv);
+    await left.until('two.gguf');
+    left.type(CTRL_C);
+    expect(await left.code).toBe(130);
     expect(stderr).toContain('These models are downloaded: ');
     expect(stderr).toMatch(/one\.gguf.*two\.gguf|two\.gguf.*one\.gguf/s);
   });
