@@ -58,19 +58,9 @@ export class HintPins {
     }
   }
 
-  #noteUse(key: string, keyring: Keyring): void {
-    const uses = this.#uses.get(key);
-    if (uses !== undefined) {
-      this.#uses.set(key, uses + 1);
-    }
-    if (uses === 1) {
-      this.#stores.writeBehind.saveStored(key, keyring);
-    }
-  }
-
   /**
-   * Pins the entries with these keys, if they are in memory or on disk. Call it once for each request, when its template
-   * is loaded.
+   * Pins the entries with these keys, if they are in memory or on disk. Counts as a use of the entries, so call it once
+   * for each request with hints, when its template is loaded.
    */
   set(owner: PinOwner, keyring: Keyring, keys: readonly string[], ttlMs: number): void {
     const now = performance.now();
@@ -90,6 +80,17 @@ export class HintPins {
     }
     this.#limit(MAX_SHARE, ({ owner: { tenant } }) => tenant === owner.tenant);
     this.#limit(MAX_SHARE_OF_ALL, () => true);
+  }
+
+  /** Counts the use of an entry by a request with hints. The second use writes an entry that is only in memory. */
+  #noteUse(key: string, keyring: Keyring): void {
+    const uses = this.#uses.get(key);
+    if (uses !== undefined) {
+      this.#uses.set(key, uses + 1);
+    }
+    if (uses === 1) {
+      this.#stores.writeBehind.saveStored(key, keyring);
+    }
   }
 
   /** Ends the least recently renewed of the selected pins, until the others protect at most `share` of the budgets. */

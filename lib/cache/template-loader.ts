@@ -307,11 +307,11 @@ export class TemplateLoader {
     }
   }
 
-  /** Why an entry of a request with cache hints is not written to disk. */
+  /** Why an entry stays in memory. Undefined if it is written to disk. */
   #whyInMemory({ isHinted }: StartRequest, key: string): string | undefined {
-    return isHinted && !this.#parts.hintPins.isWritten(key)
-      ? 'no second request with cache hints has used it'
-      : undefined;
+    const { disk, hintPins } = this.#parts;
+    const isDeferred = disk !== undefined && isHinted && !hintPins.isWritten(key);
+    return isDeferred ? 'only one request with cache hints has used it' : undefined;
   }
 
   /** Keeps the decoded beginning of a template in memory, and the beginning up to a breakpoint also on disk. */

@@ -93,6 +93,9 @@ class Program {
     for (let step = 0; step < steps; step++) {
       await Promise.all(Array.from({ length: 1 + this.#below(3) }, () => this.#action().call(this)));
       this.#expectBounded();
+      if (step === Math.floor(steps / 4)) {
+        await this.#agent.setLoras(this.#options.adapters[1] ?? []);
+      }
       if (step === Math.floor(steps / 2) || this.#below(12) === 0) {
         await this.#restart();
       }

@@ -14,6 +14,7 @@ const MAX_AGE_MS = 3_600_000;
 
 const MAX_SEEN = 16_384;
 
+/** Posts the notices of this process, and reads those of other processes once. */
 export class ForgetNotices {
   readonly #directory: CacheDirectory;
   readonly #onNotice: (isForgotten: IsForgotten) => void;
@@ -60,7 +61,11 @@ export class ForgetNotices {
     }
   }
 
-  /** Deletes old notices. @param names all file names in the directory */
+  /**
+   * Deletes old notices.
+   *
+   * @param names all file names in the directory
+   */
   async deleteOld(names: readonly string[]): Promise<void> {
     for (const name of names.filter((each) => NAME.test(each))) {
       const { mtimeMs } = (await stat(this.#directory.join(name)).catch(() => undefined)) ?? { mtimeMs: Date.now() };
