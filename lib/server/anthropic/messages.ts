@@ -13,7 +13,7 @@ import { CLAUDE_CODE } from '../normalizers/claude-code.js';
 import { normalize } from '../normalizers/normalizer.js';
 import { anthropicError } from './error.js';
 import { type MessageBody, messageRequestOf, readMessageBody, serverToolKindsOf } from './message-request.js';
-import { clientCallId, unavailableResult } from './server-tools.js';
+import { clientCallId, type ReplyBlock, unavailableResult } from './server-tools.js';
 
 export const readMessages: ReadReplyRequest = (input, details) => {
   const { body, request, rules } = readMessageRequest(input, details);
@@ -88,18 +88,18 @@ class MessageWriter {
   }
 
   /** The block of a call. */
-  call({ toolCallId, toolName: name }: Omit<ToolCall, 'input'>, input: unknown): { type: string } {
+  call({ toolCallId, toolName: name }: Omit<ToolCall, 'input'>, input: unknown): ReplyBlock {
     const isOwn = this.#setting.serverTools.has(name);
     return {
       type: isOwn ? 'server_tool_use' : 'tool_use',
       id: isOwn ? clientCallId(toolCallId) : toolCallId,
       name,
       input: typeof input === 'string' ? { input } : input,
-    } as { type: string };
+    };
   }
 
   /** The block with the result of a call; undefined if the client has to answer the call. */
-  resultOf({ toolCallId, toolName }: Omit<ToolCall, 'input'>): { type: string } | undefined {
+  resultOf({ toolCallId, toolName }: Omit<ToolCall, 'input'>): ReplyBlock | undefined {
     const kind = this.#setting.serverTools.get(toolName);
     return kind === undefined ? undefined : unavailableResult(kind, toolCallId);
   }
@@ -191,7 +191,7 @@ class MessageEvents implements ReplyEvents {
   }
 
   /** Writes a block that is known as a whole. */
-  #whole(block: { type: string } | undefined): ServerEvent[] {
+  #whole(block: ReplyBlock | undefined): ServerEvent[] {
     return block === undefined ? [] : [...this.#begin(block.type, block), ...this.#close()];
   }
 

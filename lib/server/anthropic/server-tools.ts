@@ -53,13 +53,19 @@ export function ownCallId(id: unknown): unknown {
   return typeof id === 'string' && id.startsWith(ID_PREFIX) ? id.slice(ID_PREFIX.length) : id;
 }
 
+/** A block of a reply. */
+export interface ReplyBlock {
+  type: string;
+  [field: string]: unknown;
+}
+
 /** The block with the result of a call. */
-export function unavailableResult(kind: string, toolCallId: string): { type: string } {
+export function unavailableResult(kind: string, toolCallId: string): ReplyBlock {
   return {
     type: `${kind}_tool_result`,
     tool_use_id: clientCallId(toolCallId),
     content: { type: `${kind}_tool_result_error`, error_code: 'unavailable' },
-  } as { type: string };
+  };
 }
 
 /** Whether a block in a reply has the result of a tool that Anthropic's servers ran. */
