@@ -59,6 +59,8 @@ export { type SequenceOptions, withCheckpoint } from './engine/sequence-contents
 export { SequencePool } from './engine/sequence-pool.js';
 export { StateSizes } from './engine/state-sizes.js';
 export { type StateKind, StateStore, type StoredState } from './engine/state-store.js';
+export { ThreadCounts } from './engine/thread-counts.js';
+export { ThreadTuner } from './engine/thread-tuner.js';
 export { windowCells } from './engine/window-budget.js';
 export { makeDirectory, replaceFile, replaceText } from './files.js';
 export { Detokenizer } from './generate/detokenizer.js';
@@ -74,6 +76,7 @@ export { ToolInputs } from './generate/tool-input.js';
 export { UsageCounter } from './generate/usage-counter.js';
 export { VisibleReply } from './generate/visible-reply.js';
 export { fingerprintModel, shardPaths } from './model/fingerprint.js';
+export { type AttentionUse, chooseAttention } from './model/flash-attention.js';
 export { LORA_OPTIONS } from './model/lora-files.js';
 export { MODEL_OPTIONS } from './model/model-options.js';
 export type { ModelProgress } from './model/model-progress.js';

@@ -137,6 +137,12 @@ export function webAddress(): z.ZodCustom<string, string> {
   }, 'an http or https address without user and password');
 }
 
+/** A value of another type, or `'auto'`. */
+export function orAuto<Value extends z.ZodType>(schema: Value): z.ZodUnion<[Value, z.ZodLiteral<'auto'>]> {
+  const error = `${expectedBy(schema)}, or 'auto'`;
+  return worded(z.union([schema, z.literal('auto')], { error }), error);
+}
+
 /** A boolean, or an object with the options of a group. `true` means the group's defaults. */
 export function switchable<Options extends z.ZodType>(options: Options): z.ZodUnion<[z.ZodBoolean, Options]> {
   const error = 'a boolean or an object';

@@ -21,6 +21,7 @@ export async function prepare(model, { baseline: needsBaseline = true, microMode
   const directory = await mkdtemp(join(tmpdir(), 'llama-headstart-bench-'));
   return {
     model: path,
+    isDefaultModel: isDefault,
     microModels: prepared.microModels ?? undefined,
     baselineProgram: baseline?.path,
     directory,

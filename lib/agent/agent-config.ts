@@ -14,8 +14,10 @@ export interface ResolvedModelConfig extends Omit<ParsedModelConfig, 'source' | 
   source: ModelSource;
   nThreads: number;
   nThreadsBatch: number;
+  /** Whether `nThreads` is `'auto'`. The numbers of threads are then the first and largest ones. */
+  adaptsThreads: boolean;
   kvLayout: KvLayout;
-  flashAttention: boolean;
+  flashAttention: boolean | 'auto';
 }
 
 export interface ResolvedCacheConfig extends ResolvedCacheOptions {
@@ -72,23 +74,26 @@ function resolveModel(
   model: Omit<ParsedModelConfig, 'cacheDir' | 'debug'>,
   reproducible: boolean,
 ): ResolvedModelConfig {
-  const {
-    nThreads = availableParallelism(),
-    nThreadsBatch = nThreads,
-    kvLayout = reproducible ? 'split' : 'unified',
-    flashAttention = !reproducible,
-  } = model;
+  const { kvLayout = reproducible ? 'split' : 'unified' } = model;
+  const adaptsThreads = model.nThreads === 'auto';
+  const nThreads = typeof model.nThreads === 'number' ? model.nThreads : availableParallelism();
   for (const [index, { source }] of model.loras.entries()) {
     parseModelSource(source, `\`source\` in \`loras[${index}]\``);
   }
   return Object.freeze({
     ...model,
     nThreads,
-    nThreadsBatch,
+    nThreadsBatch: model.nThreadsBatch ?? nThreads,
+    adaptsThreads,
     kvLayout,
-    flashAttention,
+    flashAttention: flashAttentionOf(model.flashAttention, reproducible),
     source: parseModelSource(model.source, '`source` in `model`'),
   });
+}
+
+/** `reproducible` needs flash attention to be off. */
+function flashAttentionOf(option: boolean | 'auto' | undefined, reproducible: boolean): boolean | 'auto' {
+  return reproducible ? false : (option ?? 'auto');
 }
 
 function resolveCache({ model, cache, reproducible }: ParsedAgentOptions): ResolvedCacheConfig {
@@ -119,6 +124,7 @@ function oneValue<Value>(...[[name, value], [alias, other]]: [[string, Value], [
 const NOT_REPRODUCIBLE: readonly [group: 'model' | 'cache', name: string, value: unknown, instead: string][] = [
   ['model', 'kvLayout', 'unified', '"split"'],
   ['model', 'flashAttention', true, 'false'],
+  ['model', 'nThreads', 'auto', 'a number'],
   ['cache', 'reuse', 'nearest', '"exact"'],
   ['cache', 'breakpoints', true, 'false'],
 ];
@@ -153,7 +159,14 @@ function requireNoContradiction(options: ParsedAgentOptions): void {
       'Expected `ropeFrequencyScale` in `model` to be absent with `ropeScaling` "none". To scale, choose "yarn" or "linear"',
     );
   }
-  const { kvLayout, valueType, flashAttention = !reproducible } = model;
+  const { kvLayout, valueType } = model;
+  if (model.nThreads === 'auto' && model.nThreadsBatch !== undefined) {
+    throw new HeadstartError(
+      'CONFIG_INVALID',
+      'Expected `nThreadsBatch` in `model` to be absent with `nThreads` "auto", which also adapts the threads for ' +
+        `prompts, got ${model.nThreadsBatch}`,
+    );
+  }
   if (kvLayout === 'split' && cache.maxResidentTemplates) {
     throw new HeadstartError(
       'CONFIG_INVALID',
@@ -161,7 +174,7 @@ function requireNoContradiction(options: ParsedAgentOptions): void {
         `got ${cache.maxResidentTemplates}: sessions fork templates only in a unified KV cache`,
     );
   }
-  if (!flashAttention && !['f32', 'f16', 'bf16'].includes(valueType)) {
+  if (!flashAttentionOf(model.flashAttention, reproducible) && !['f32', 'f16', 'bf16'].includes(valueType)) {
     throw new HeadstartError(
       'CONFIG_INVALID',
       `Expected \`valueType\` in \`model\` to be f32, f16 or bf16 with \`flashAttention\` off, got "${valueType}"`,

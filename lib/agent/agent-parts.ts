@@ -14,6 +14,7 @@ import { SampledReplies } from '../generate/sampled-replies.js';
 import { mergeSampling, requireSampling, samplingDefaults } from '../generate/sampling.js';
 import type { Logger } from '../logger.js';
 import { fingerprintModel } from '../model/fingerprint.js';
+import { type AttentionChoice, chooseAttention } from '../model/flash-attention.js';
 import { resolveLoras } from '../model/lora-files.js';
 import { type ResolveModelOptions, resolveModel } from '../model/resolve-model.js';
 import { type ReachOptions, trainingLengthWarning } from '../model/training-length.js';
@@ -193,7 +194,7 @@ async function loadModel(path: string, { model: config, onProgress, signal }: Ag
 /** Creates a context in the configured sizes, and its engine. */
 async function makeEngine(model: Model, config: AgentConfig): Promise<{ engine: Engine; sizes: ContextSizes }> {
   const { signal, maxQueueSize, reproducible } = config;
-  const { batchSize, nThreads, nThreadsBatch, kvLayout, keyType, valueType, flashAttention, fullSlidingWindow } =
+  const { batchSize, nThreads, nThreadsBatch, adaptsThreads, kvLayout, keyType, valueType, fullSlidingWindow } =
     config.model;
   const { ropeScaling, ropeFrequencyBase, ropeFrequencyScale } = config.model;
   const sizes = resolveContextSizes(config, model.info.trainContextSize);
@@ -208,7 +209,7 @@ async function makeEngine(model: Model, config: AgentConfig): Promise<{ engine: 
     kvLayout,
     keyType,
     valueType,
-    flashAttention,
+    ...attentionOf(model, config, sizes),
     fullSlidingWindow,
     ropeScaling,
     ...(ropeFrequencyBase !== undefined && { ropeFrequencyBase }),
@@ -219,9 +220,32 @@ async function makeEngine(model: Model, config: AgentConfig): Promise<{ engine: 
     residentSequences: sizes.residentSequences,
     maxQueueSize,
     states: new StateStore(config.cache.maxMemoryBytes),
+    adaptsThreads,
     reproducible: reproducible ? await Engine.testReproducible(context, signal) : undefined,
   });
   return { engine, sizes };
+}
+
+/** Resolves `flashAttention` before the context is created, because the key of cached states contains the choice. */
+function attentionOf(model: Model, { model: config }: AgentConfig, { kvCells }: ContextSizes): AttentionChoice {
+  const { flashAttention, valueType, kvLayout, nSeqMax, batchSize } = config;
+  if (flashAttention !== 'auto') {
+    return { flashAttention };
+  }
+  return chooseAttention({
+    usesGpu: usedGpuLayers(config.nGpuLayers) !== 0,
+    valueType,
+    kvLayout,
+    cells: kvLayout === 'unified' ? kvCells : Math.ceil(kvCells / nSeqMax),
+    sequences: nSeqMax,
+    heads: model.info.heads,
+    batchSize,
+  });
+}
+
+/** The number of layers on a GPU; -1 means all layers. */
+function usedGpuLayers(nGpuLayers: number): number {
+  return systemInfo().supportsGpuOffload ? nGpuLayers : 0;
 }
 
 /** Warns the logger or, if there is none, emits a process warning. */
@@ -251,7 +275,7 @@ function openCache(
       ? reproducibleComponent({
           microBatchSize: engine.context.info.microBatchSize,
           chunkSize: chunkSize(engine.context),
-          gpuLayers: systemInfo().supportsGpuOffload ? nGpuLayers : 0,
+          gpuLayers: usedGpuLayers(nGpuLayers),
           features: systemInfo().features,
         })
       : undefined,

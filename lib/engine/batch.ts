@@ -20,6 +20,8 @@ export interface BatchLimits {
   maxOutputs: number;
   /** Maximum prompt tokens in a batch that also contains tokens of replies, so that replies keep streaming. */
   promptBudget: number;
+  /** Maximum prompt tokens in any batch. @default `batchSize` */
+  maxPromptTokens?: number;
   /**
    * With `reproducible`: which requests may share a batch. Chunks of prompts are always decoded alone.
    *
@@ -47,10 +49,10 @@ const MIN_CHUNK = 32;
  * unused part. A prompt is left out while another prompt overtakes it.
  */
 export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits): Slice[] {
-  const { batchSize, chunkSize = batchSize } = limits;
+  const { batchSize, chunkSize = batchSize, maxPromptTokens = batchSize } = limits;
   const single = queue.length === 1 ? queue[0] : (queue.find(isSuspect) ?? soloRequest(queue, limits));
   if (single !== undefined) {
-    return [{ pending: single, count: Math.min(single.remaining, chunkSize) }];
+    return [{ pending: single, count: Math.min(single.remaining, chunkSize, maxPromptTokens) }];
   }
   const slices: Slice[] = [];
   const prompts: PendingRequest[] = [];
@@ -71,7 +73,7 @@ export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits)
     return [{ pending: prompt, count: Math.min(prompt.remaining, chunkSize) }];
   }
   if (limits.invariance === undefined && prompts.length > 0) {
-    const free = batchSize - slices.length;
+    const free = Math.min(batchSize - slices.length, maxPromptTokens);
     const budget = slices.length > 0 ? Math.min(free, limits.promptBudget) : free;
     sharePrompts(slices, withoutOvertaken(prompts, limits), budget, limits.maxOutputs);
   }

@@ -3,6 +3,7 @@ import type { AppliedLora } from '../native/lora.js';
 import type { ModelInfo } from '../native/model-info.js';
 import type { SequenceState } from '../native/state.js';
 import type { RequestLimits } from './decode-request.js';
+import { fixedThreads, ThreadCounts, type ThreadStatus } from './thread-counts.js';
 
 /**
  * The context of an engine. Calls run in order on the context's thread, between two decodes. Only the scheduler may
@@ -20,14 +21,17 @@ export class EngineContext {
   /** @internal For the scheduler. */
   readonly requestLimits: Readonly<RequestLimits>;
   readonly #context: Context;
+  /** Undefined if the numbers of threads are fixed. */
+  readonly #threads: ThreadCounts | undefined;
   #isAdapted = false;
 
-  constructor(context: Context, onFreed: () => void, keepsPrefillLog = false) {
+  constructor(context: Context, onFreed: () => void, { keepsPrefillLog = false, adaptsThreads = false } = {}) {
     this.#context = context;
     this.onFreed = onFreed;
     this.keepsPrefillLog = keepsPrefillLog;
     this.info = context.info;
     this.model = context.model;
+    this.#threads = adaptsThreads ? new ThreadCounts(context) : undefined;
     this.requestLimits = { vocabularySize: this.model.vocabulary.size };
   }
 
@@ -92,7 +96,17 @@ export class EngineContext {
 
   /** @internal For the scheduler. */
   decode(batch: DecodeBatch): Promise<Int32Array> {
-    return this.#context.decode(batch);
+    return this.#threads === undefined ? this.#context.decode(batch) : this.#threads.decode(batch);
+  }
+
+  /** @internal For the scheduler: see {@link ThreadCounts.maxPromptTokens}. */
+  get maxPromptTokens(): number {
+    return this.#threads?.maxPromptTokens ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** The numbers of threads that compute. */
+  threadStatus(): ThreadStatus {
+    return this.#threads?.status() ?? fixedThreads(this.#context);
   }
 
   /** @internal For the scheduler: logits of a row of the newest batch. */

@@ -15,6 +15,7 @@ import { SequencePool } from './sequence-pool.js';
 import { type CheckpointTotals, SequenceStates } from './sequence-states.js';
 import { StateStore } from './state-store.js';
 import { swapOut } from './swap-out.js';
+import type { ThreadStatus } from './thread-counts.js';
 import { WindowBudget } from './window-budget.js';
 
 /** Options of an engine. */
@@ -34,6 +35,13 @@ export interface EngineOptions {
    * @default off: logits may differ in their last digits
    */
   reproducible?: BatchInvariance | undefined;
+  /**
+   * Adapts the numbers of threads to the load of the machine. The context's `nThreads` and `nThreadsBatch` are then the
+   * first and largest numbers. Cannot be combined with `reproducible`.
+   *
+   * @default false
+   */
+  adaptsThreads?: boolean | undefined;
   /** A clock in ms. @default performance.now */
   now?: (() => number) | undefined;
 }
@@ -76,6 +84,8 @@ export interface EngineStatus {
   decodes: number;
   /** Tokens of prompts and replies since the engine was created. */
   decodedTokens: number;
+  /** The numbers of threads that compute, and why they changed. */
+  threads: ThreadStatus;
 }
 
 /**
@@ -124,7 +134,10 @@ export class Engine {
     const now = options.now ?? (() => performance.now());
     this.now = now;
     this.#cellQueue = new CellWaitQueue(() => this.context.info.kvCells - this.usedCells);
-    this.context = new EngineContext(context, onIdle, options.reproducible !== undefined);
+    this.context = new EngineContext(context, onIdle, {
+      keepsPrefillLog: options.reproducible !== undefined,
+      adaptsThreads: options.adaptsThreads,
+    });
     this.states = new SequenceStates(options.states ?? new StateStore(0), this.forgets);
     this.sessions = new SequencePool(ids.slice(0, sessionCount), {
       onIdle: () => {
@@ -303,6 +316,7 @@ export class Engine {
       checkpoints: { ...this.states.checkpointTotals },
       decodes,
       decodedTokens,
+      threads: this.context.threadStatus(),
     };
   }
 

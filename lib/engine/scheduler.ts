@@ -56,6 +56,9 @@ export class Scheduler {
         return throughput.promptBudget(batchSize);
       },
       chunkSize: host.chunkSize,
+      get maxPromptTokens() {
+        return host.context.maxPromptTokens;
+      },
       now: host.now,
       get invariance() {
         return host.batchInvariance();

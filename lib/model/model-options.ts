@@ -10,6 +10,7 @@ import {
   number,
   type OptionsOf,
   oneOf,
+  orAuto,
   type ResolvedOf,
   text,
   value,
@@ -80,8 +81,12 @@ export const MODEL = {
   nSeqMax: integer(1, 256).default(8),
   /** Maximum number of tokens in one decode. @default 512 */
   batchSize: integer(1, 2 ** 20).default(512),
-  /** Threads for batches of one token. @default the number of cores */
-  nThreads: integer(1, 512).optional(),
+  /**
+   * Threads for batches of one token. `'auto'` adapts the threads for all batches to the load of the machine, from one
+   * thread to the number of cores. With flash attention, the number of threads changes the last digits of logits.
+   * `'auto'` cannot be combined with `nThreadsBatch` or `reproducible`. @default the number of cores
+   */
+  nThreads: orAuto(integer(1, 512)).optional(),
   /** Threads for larger batches, such as prompts. @default nThreads */
   nThreadsBatch: integer(1, 512).optional(),
   /**
@@ -93,8 +98,13 @@ export const MODEL = {
   keyType: cacheType(),
   /** Element type of the V cache. Quantized types need flash attention. @default 'f16' */
   valueType: cacheType(),
-  /** Compute attention without storing the whole attention matrix. @default true, with `reproducible` false */
-  flashAttention: boolean().optional(),
+  /**
+   * Compute attention without storing the whole attention matrix. Cached templates can be used only with the setting
+   * that they were computed with. `'auto'` is true with a GPU, with a quantized V cache, and if the matrix would need
+   * too much memory. Otherwise it is false, because flash attention slows down short messages on the CPU.
+   * @default 'auto', with `reproducible` false
+   */
+  flashAttention: orAuto(boolean()).optional(),
   /**
    * Keep all cells of sliding-window layers, so that conversations can be trimmed as long as they stay in the KV cache.
    * Cannot be combined with `reproducible`. @default false

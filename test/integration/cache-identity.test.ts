@@ -13,10 +13,10 @@ describe('a cached template is not used', () => {
     ['for another model of the same shape', {}, { name: 'dense-other' }],
     ['for another quantization', {}, { name: 'dense-quantised' }],
     ['with another K cache type', {}, { keyType: 'q8_0' }],
-    ['with another V cache type', {}, { valueType: 'q8_0' }],
+    ['with another V cache type', { flashAttention: true }, { flashAttention: true, valueType: 'q8_0' }],
     ['in another KV layout', {}, { kvLayout: 'split' }],
     ['with another number of split streams', { kvLayout: 'split' }, { kvLayout: 'split', nSeqMax: 3 }],
-    ['with flash attention off', {}, { flashAttention: false }],
+    ['with flash attention off', { flashAttention: true }, { flashAttention: false }],
     ['with scaled RoPE', {}, { ropeScaling: 'yarn', ropeFrequencyScale: 0.5 }],
     [
       'with another RoPE scaling method',

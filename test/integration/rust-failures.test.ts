@@ -118,7 +118,7 @@ describe('the cache key', () => {
       { tools: TOOLS },
       { tools: [...TOOLS].reverse() },
       { keyType: 'q8_0' },
-      { flashAttention: false },
+      { flashAttention: true },
       { kvLayout: 'split' },
     ] as const;
     for (const options of settings) {

@@ -26,8 +26,8 @@ const WRONG_IN_MODEL: Record<keyof ModelConfig, unknown[]> = {
   loras: [{}, [{}], [{ path: 'a' }], ['a.gguf'], [{ source: 'a', scale: '1' }], [{ source: 'a', scale: 1e9 }], null],
   batchSize: [0, -1, 1.5, '512', Number.NaN, Number.POSITIVE_INFINITY, 2 ** 21, null],
   nSeqMax: [0, 257, 1.5, '4', null],
-  nThreads: [0, 513, '2', null],
-  nThreadsBatch: [0, 513, '2', null],
+  nThreads: [0, 513, '2', 'automatic', null],
+  nThreadsBatch: [0, 513, '2', 'auto', null],
   ropeScaling: ['longrope', 'YARN', 1, null],
   ropeFrequencyBase: [0, -1, '1e6', Number.NaN, Number.POSITIVE_INFINITY, null],
   ropeFrequencyScale: [0, -0.5, 4, '0.25', Number.NaN, null],
@@ -258,7 +258,8 @@ describe("an agent's options", () => {
         kvLayout: 'unified',
         keyType: 'f16',
         valueType: 'f16',
-        flashAttention: true,
+        flashAttention: 'auto',
+        adaptsThreads: false,
       },
       cache: { dir: '.cache/templates', maxResidentTemplates: 4, maxMemoryBytes: defaultMemoryBytes() },
       reproducible: false,
@@ -286,6 +287,7 @@ describe("an agent's options", () => {
     const contradictions = [
       { model: { kvLayout: 'unified' } },
       { model: { flashAttention: true } },
+      { model: { nThreads: 'auto' } },
       { cache: { reuse: 'nearest' } },
       { cache: { breakpoints: true } },
     ] as const;
@@ -301,6 +303,21 @@ describe("an agent's options", () => {
   it('set `nThreadsBatch` to `nThreads` by default', () => {
     expect(resolve({ nThreads: 3 }).model.nThreadsBatch).toBe(3);
     expect(resolve({ nThreads: 3, nThreadsBatch: 5 }).model.nThreadsBatch).toBe(5);
+  });
+
+  it('take the number of cores as the highest number of threads with `nThreads: "auto"`', () => {
+    const cores = resolve().model.nThreads;
+    expect(resolve({ nThreads: 'auto' }).model).toMatchObject({
+      nThreads: cores,
+      nThreadsBatch: cores,
+      adaptsThreads: true,
+    });
+    expect(() => resolve({ nThreads: 'auto', nThreadsBatch: 2 })).toThrow(invalid('`nThreadsBatch`.*absent'));
+  });
+
+  it('turn flash attention off with `reproducible`, also if it is "auto"', () => {
+    const config = resolve({ flashAttention: 'auto' }, { reproducible: true });
+    expect(config.model.flashAttention).toBe(false);
   });
 
   it('keep no resident templates with `kvLayout` "split", and refuse a `maxResidentTemplates` above 0', () => {
@@ -321,6 +338,8 @@ describe("an agent's options", () => {
     expect(() => resolve(model)).toThrow(invalid('`valueType`.*`flashAttention`'));
     expect(resolve({ ...model, flashAttention: true }).model.valueType).toBe('q8_0');
     expect(resolve({ keyType: 'q8_0', flashAttention: false }).model.keyType).toBe('q8_0');
+    expect(resolve({ valueType: 'q8_0' }).model.valueType).toBe('q8_0');
+    expect(() => resolve({ valueType: 'q8_0' }, { reproducible: true })).toThrow(invalid('`valueType`'));
   });
 });
 

@@ -69,6 +69,24 @@ const OF_HEALTH: readonly HealthMetric[] = [
     value: ({ tokensPerSecond }) => tokensPerSecond,
   }),
   {
+    name: 'llama_headstart_threads',
+    help: 'Threads that compute, by work: decode of replies, prefill of prompts.',
+    Type: Gauge,
+    label: 'work',
+    value: ({ threads: { decode, prefill } }) => ({ decode: decode.threads, prefill: prefill.threads }),
+  },
+  {
+    name: 'llama_headstart_thread_changes_total',
+    help: 'Changes of the number of threads, by reason: decodes became slower or faster, or a routine probe.',
+    Type: Counter,
+    label: 'reason',
+    value: ({ threads: { decode, prefill } }) => ({
+      slower: decode.changes.slower + prefill.changes.slower,
+      faster: decode.changes.faster + prefill.changes.faster,
+      routine: decode.changes.routine + prefill.changes.routine,
+    }),
+  },
+  {
     name: 'llamacpp:n_decode_total',
     help: 'Decodes since the start.',
     Type: Counter,

@@ -147,7 +147,10 @@ describe('GET /metrics', () => {
     expect(value('llama_headstart_errors_total{status="400"}')).toBe(2);
     expect(value('llama_headstart_errors_total{status="401"}')).toBe(1);
     expect(value('llama_headstart_requests_in_progress')).toBe(0);
-    const { kvCells, templateCache } = server.agent.health();
+    const { kvCells, templateCache, threads } = server.agent.health();
+    expect(value('llama_headstart_threads{work="decode"}')).toBe(threads.decode.threads);
+    expect(value('llama_headstart_threads{work="prefill"}')).toBe(threads.prefill.threads);
+    expect(value('llama_headstart_thread_changes_total{reason="slower"}')).toBe(threads.decode.changes.slower);
     expect(value('llama_headstart_kv_cells{state="used"}')).toBe(kvCells.used);
     expect(value('llama_headstart_template_misses_total')).toBe(templateCache.misses);
     for (const source of ['resident', 'memory', 'disk'] as const) {
