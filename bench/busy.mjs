@@ -40,7 +40,7 @@ class Worker {
     return worker;
   }
 
-  /** @returns {Promise<{ seconds: number[], threads: object }>} the tokens of each second */
+  /** @returns {Promise<{ slots: number[], threads: object }>} the tokens of each tenth of a second */
   run(work, threads, ms) {
     this.#child.send({ work, threads, ms });
     return this.#nextMessage();
@@ -72,8 +72,8 @@ async function besideLoops(count, work) {
 const sum = (values) => values.reduce((total, value) => total + (value ?? 0), 0);
 
 /** Mean tokens per second from second `from` on, up to second `to`. */
-function rate(seconds, from, to) {
-  return sum(Array.from({ length: to - from }, (_, index) => seconds[from + index])) / (to - from);
+function rate(slots, from, to) {
+  return sum(slots.slice(Math.round(from * 10), Math.round(to * 10))) / (to - from);
 }
 
 async function measure({ model }, options, onProgress) {
@@ -118,11 +118,11 @@ async function measureSteady(worker, { loops, counts, seconds, settle }, onProgr
       const row = await besideLoops(count, async () => {
         const fixed = {};
         for (const threads of counts) {
-          await worker.run(work, threads, 500); // opens the context, and wakes its threads
-          fixed[threads] = rate((await worker.run(work, threads, seconds * 1000)).seconds, 0, seconds);
+          await worker.run(work, threads, 100 * seconds); // opens the context, and wakes its threads
+          fixed[threads] = rate((await worker.run(work, threads, seconds * 1000)).slots, 0, seconds);
         }
         const auto = await worker.run(work, 'auto', (settle + seconds) * 1000);
-        return { ...compared(fixed, rate(auto.seconds, settle, settle + seconds)), threads: auto.threads[work] };
+        return { ...compared(fixed, rate(auto.slots, settle, settle + seconds)), threads: auto.threads[work] };
       });
       rows.push({ loops: count, work, ...row });
     }
@@ -141,11 +141,11 @@ async function measureChanging(worker, { loops, settle, period, phases }, steady
     if (phase % 2 === 0) await sleep(left());
     else await besideLoops(most, () => sleep(left()));
   }
-  const { seconds } = await running;
+  const { slots } = await running;
   return Array.from({ length: phases }, (_, phase) => {
     const count = phase % 2 === 0 ? 0 : most;
     const best = steady.find((row) => row.loops === count && row.work === 'decode')?.best;
-    const tokensPerSecond = rate(seconds, phase * period + settle, (phase + 1) * period);
+    const tokensPerSecond = rate(slots, phase * period + settle, (phase + 1) * period);
     return { loops: count, tokensPerSecond, ...(best && { best, ratio: tokensPerSecond / best }) };
   });
 }
@@ -155,7 +155,7 @@ async function measurePair(workers, { counts, seconds, settle }) {
   const together = async (threads, from) => {
     const ms = (from + seconds) * 1000;
     const results = await Promise.all(workers.map((worker, index) => worker.run('decode', threads[index], ms)));
-    return sum(results.map((result) => rate(result.seconds, from, from + seconds)));
+    return sum(results.map((result) => rate(result.slots, from, from + seconds)));
   };
   const fixed = {};
   for (const [index, first] of counts.entries()) {

@@ -1,5 +1,5 @@
 // A child process of bench/busy.mjs: `node busy-worker.mjs MODEL`. It receives `{ work, threads, ms }` messages, decodes
-// or prefills for `ms`, and answers with the tokens of each second: `{ seconds: number[] }`.
+// or prefills for `ms`, and answers with the tokens of each slot of 100 ms: `{ slots: number[], threads }`.
 
 import { availableParallelism } from 'node:os';
 import { argv } from 'node:process';
@@ -7,6 +7,7 @@ import { Engine } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { systemPrompt } from '../../scripts/demo/template.mjs';
 
+const SLOT_MS = 100;
 const PROMPT_TOKENS = 512;
 const HISTORY_TOKENS = 64;
 /** A reply of this length is followed by a new one, so that all decodes take a similar time. */
@@ -33,21 +34,21 @@ async function engineOf(threads) {
 
 /** Runs steps until `ms` have passed. @param {() => Promise<number>} step returns its number of tokens */
 async function repeat(ms, step) {
-  const seconds = [];
+  const slots = [];
   const begin = performance.now();
   for (;;) {
     const before = performance.now() - begin;
-    if (before >= ms) return seconds;
+    if (before >= ms) return slots;
     const tokens = await step();
-    count(seconds, tokens, before, performance.now() - begin);
+    count(slots, tokens, before, performance.now() - begin);
   }
 }
 
-/** Distributes the tokens of a step over the seconds from `before` to `after`, both in ms. */
-function count(seconds, tokens, before, after) {
-  for (let second = Math.floor(before / 1000); second <= Math.floor(after / 1000); second++) {
-    const share = (Math.min(after, (second + 1) * 1000) - Math.max(before, second * 1000)) / (after - before);
-    seconds[second] = (seconds[second] ?? 0) + tokens * share;
+/** Distributes the tokens of a step over the slots from `before` to `after`, both in ms. */
+function count(slots, tokens, before, after) {
+  for (let slot = Math.floor(before / SLOT_MS); slot <= Math.floor(after / SLOT_MS); slot++) {
+    const share = (Math.min(after, (slot + 1) * SLOT_MS) - Math.max(before, slot * SLOT_MS)) / (after - before);
+    slots[slot] = (slots[slot] ?? 0) + tokens * share;
   }
 }
 
@@ -72,7 +73,7 @@ async function prefillFor({ engine, sequence }, ms) {
 process.on('message', async ({ work, threads, ms }) => {
   if (!engines.has(threads)) engines.set(threads, await engineOf(threads));
   const parts = engines.get(threads);
-  const seconds = await (work === 'prefill' ? prefillFor(parts, ms) : decodeFor(parts, ms));
-  process.send({ seconds, threads: parts.engine.status().threads });
+  const slots = await (work === 'prefill' ? prefillFor(parts, ms) : decodeFor(parts, ms));
+  process.send({ slots, threads: parts.engine.status().threads });
 });
 process.send('ready');

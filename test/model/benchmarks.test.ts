@@ -89,3 +89,56 @@ it('bench:turns --json compares sessions and requests with another checkout', as
   const agents = ['other', 'session', 'chat', 'control'].map((name) => ({ name, firstTextMs: turns, ratios: turns }));
   expect(JSON.parse(stdout)).toEqual({ model: basename(model), rounds: 1, agents });
 });
+
+it('bench:attention --json prints the times with and without flash attention for each number of tokens', async () => {
+  const model = microModel('dense');
+  const args = [
+    '--json',
+    '--model',
+    model,
+    '--contexts',
+    '40,60',
+    '--sequences',
+    '1,2',
+    '--rounds',
+    '1',
+    '--steps',
+    '1',
+  ];
+  const { code, stdout, stderr } = await runChild('../bench/attention.mjs', args, { env: ONE_CORE });
+  expect(code, stderr).toBe(0);
+  const number = expect.any(Number);
+  const times = {
+    coldMs: number,
+    firstTokenMs: number,
+    eight: { firstTokenMs: number, endMs: number },
+    decode: [1, 2].map((sequences) => ({ sequences, shared: number, own: number })),
+  };
+  const auto = { choice: 'off', microBatchSize: 512, cold: number, firstToken: number, eightFirstToken: number };
+  const contexts = [40, 60].map((tokens) => ({ tokens, on: times, off: times, auto }));
+  expect(JSON.parse(stdout)).toEqual({ threads: 1, models: [{ model: basename(model), contexts }] });
+});
+
+it('bench:busy --json prints the rates of fixed numbers of threads and of automatic ones', async () => {
+  const model = microModel('dense');
+  const args = ['--json', '--model', model, '--loops', '0', '--seconds', '0.2', '--settle', '0', '--phases', '1'];
+  const { code, stdout, stderr } = await runChild('../bench/busy.mjs', [...args, '--period', '0.2'], { env: ONE_CORE });
+  expect(code, stderr).toBe(0);
+  const number = expect.any(Number);
+  const rates = { fixed: { 1: number }, auto: number, best: number, ratio: number };
+  const steady = { loops: 0, ...rates, threads: { threads: 1, changes: { slower: 0, faster: 0, routine: 0 } } };
+  const result = JSON.parse(stdout);
+  expect(result).toEqual({
+    model: basename(model),
+    cores: 1,
+    steady: [
+      { ...steady, work: 'decode' },
+      { ...steady, work: 'prefill' },
+    ],
+    changing: [{ loops: 0, tokensPerSecond: number, best: number, ratio: number }],
+    pair: { fixed: { '1+1': number }, auto: number, best: number, ratio: number },
+  });
+  for (const { auto, best, ratio } of result.steady) {
+    expect(ratio).toBeCloseTo(auto / best, 6);
+  }
+});
