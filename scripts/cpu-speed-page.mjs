@@ -32,7 +32,10 @@ async function writeAttention({ threads, models }) {
   );
   const picture = '![Times with flash attention on and off](cpu-speed-attention.svg)';
   const header = ['', ...columns.map((name) => `flash attention ${name}`)];
-  const guideTable = table(header, rows.map(({ label, texts }) => [label, ...texts]));
+  const guideTable = table(
+    header,
+    rows.map(({ label, texts }) => [label, ...texts]),
+  );
   await replace('docs/guide/cpu-speed.md', 'attention', `${picture}\n\n${guideTable}`);
   const tables = models.flatMap(({ model, contexts }) => contexts.map((each) => designTable(model, threads, each)));
   await replace('docs/design/scheduling.md', 'attention', tables.join('\n\n'));
@@ -46,13 +49,17 @@ const nameOf = (variant) => variant.replace(/^off(\d+)$/, 'off, micro-batches of
 /** The rows of a table: the values in ms, or in tokens per second. */
 function attentionRows(context) {
   const variants = variantsOf(context).map((name) => context[name]);
-  const row = (label, valueOf, textOf) => {
-    const values = variants.map(valueOf);
+  const row = (label, measured, textOf) => {
+    const values = variants.map(measured);
     return { label, values, texts: values.map(textOf) };
   };
   const decodes = variants[0].decode.flatMap(({ sequences }, index) => {
     const rates = (words, kind) =>
-      row(`decode, ${words}`, ({ decode }) => decode[index][kind], (value) => `${value.toFixed(1)} tokens/s`);
+      row(
+        `decode, ${words}`,
+        ({ decode }) => decode[index][kind],
+        (value) => `${value.toFixed(1)} tokens/s`,
+      );
     return sequences === 1
       ? [rates('1 sequence', 'shared')]
       : [rates(`${sequences} sequences, shared`, 'shared'), rates(`${sequences} sequences, own`, 'own')];
@@ -101,11 +108,13 @@ async function writeBusy({ model, cores, steady, changing, pair }) {
   const sections = [
     '![Tokens per second for each number of threads](cpu-speed-busy.svg)',
     main,
-    ...(phases.length > 0 ? [table(['load that comes and goes', "'auto', tokens/s", 'share of the best'], phases)] : []),
-    table(['threads of two processes at once', 'tokens/s together'], [
-      ...pairs,
-      [`\`'auto'\` in both (${pair.ratio.toFixed(2)} of the best)`, pair.auto.toFixed(1)],
-    ]),
+    ...(phases.length > 0
+      ? [table(['load that comes and goes', "'auto', tokens/s", 'share of the best'], phases)]
+      : []),
+    table(
+      ['threads of two processes at once', 'tokens/s together'],
+      [...pairs, [`\`'auto'\` in both (${pair.ratio.toFixed(2)} of the best)`, pair.auto.toFixed(1)]],
+    ),
   ];
   await replace('docs/guide/cpu-speed.md', 'busy', sections.join('\n\n'));
 }
@@ -127,7 +136,10 @@ async function replace(document, name, text) {
   const before = await readFile(path, 'utf8');
   const pattern = new RegExp(`(<!-- ${name} -->\n)[^]*?(<!-- /${name} -->)`);
   if (!pattern.test(before)) throw new Error(`Expected \`<!-- ${name} -->\` and \`<!-- /${name} -->\` in ${document}.`);
-  await writeFile(path, before.replace(pattern, (_, begin, end) => `${begin}${text}\n${end}`));
+  await writeFile(
+    path,
+    before.replace(pattern, (_, begin, end) => `${begin}${text}\n${end}`),
+  );
 }
 
 await runMain(async () => {

@@ -20,8 +20,8 @@ export interface ThreadStatus {
 }
 
 /**
- * Decodes with the fastest number of threads. Prompts and replies have separate numbers: more threads help prompts even
- * on a machine that is too busy for replies, because the threads of a prompt wait for each other less often.
+ * Decodes with the fastest number of threads. Prompts and replies have separate numbers, because the threads wait for
+ * each other much less often in the decode of a prompt.
  */
 export class ThreadCounts {
   readonly #context: TimedContext;

@@ -14,6 +14,9 @@ const WINDOW_MS = 3000;
 const RELIABLE_STEPS = 8;
 const RELIABLE_MS = 150;
 const LONG_MS = 500;
+/** A baseline is precise after this many decodes, or after this much time. */
+const PRECISE_STEPS = 32;
+const PRECISE_MS = 1000;
 
 /** The mean cost of a token in batches of similar size, with the current number of threads. */
 export class Baseline {
@@ -37,6 +40,11 @@ export class Baseline {
   get isReliable(): boolean {
     const neededMs = this.#steps >= 2 ? RELIABLE_MS : LONG_MS;
     return this.#steps >= RELIABLE_STEPS || this.#totalMs >= neededMs;
+  }
+
+  /** Whether the mean is precise enough to recognize that the machine became slower or faster. */
+  get isPrecise(): boolean {
+    return this.#steps >= PRECISE_STEPS || this.#totalMs >= PRECISE_MS;
   }
 }
 

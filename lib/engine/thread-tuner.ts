@@ -31,10 +31,11 @@ export interface ThreadCount {
 }
 
 /**
- * The probes for each of the three reasons may cost this share of the computing time. The cost of a probe is its time,
- * minus the time that its work would have taken with the current number of threads.
+ * The shares of the computing time that probes for each reason may cost, together less than 3 %. The cost of a probe is
+ * its time, minus the time that its work would have taken with the current number of threads. Higher numbers of threads
+ * cost most: on a busy machine, one decode with too many threads takes as long as ten others.
  */
-const COST_SHARE = 0.009;
+const COST_SHARES: Record<ThreadChangeReason, number> = { slower: 0.006, faster: 0.014, routine: 0.009 };
 /** Computing time between two regular probes, ms. It doubles after each probe that changes nothing. */
 const MIN_INTERVAL_MS = 250;
 const MAX_INTERVAL_MS = 2000;
@@ -44,7 +45,7 @@ const STALE_MS = 10_000;
 const PROBE_STEP_MS = 250;
 const MIN_PROBE_TOKENS = 32;
 /** Newest decodes that differ by more than this factor, and by more than usual, are a sudden change. */
-const SUDDEN_FACTOR = 1.3;
+const SUDDEN_FACTOR = 1.2;
 /** After a sudden change, the durations probably vary more: mean of |log(duration / mean)|. */
 const BUSY_NOISE = 0.2;
 
@@ -72,6 +73,8 @@ export class ThreadTuner {
   #elapsedMs = 0;
   /** The computing time from which on the next probe for each reason may run, ms. */
   readonly #notBefore: Record<ThreadChangeReason, number> = { slower: 0, faster: 0, routine: 0 };
+  /** The reason whose next probe waits for the cost of the current probe. */
+  #payer: ThreadChangeReason = 'routine';
   #intervalMs = MIN_INTERVAL_MS;
   /** The logarithm of (cost of the newest decodes / baseline), and how much single decodes differ from it. */
   #drift = 0;
@@ -132,7 +135,7 @@ export class ThreadTuner {
   #recordUsual(work: Work, ms: number): void {
     const size = sizeClass(work);
     let baseline = this.#baselines.get(size);
-    if (baseline?.isReliable === true && this.#isSuddenChange(ms / work.tokens / baseline.msPerToken, ms)) {
+    if (baseline?.isPrecise === true && this.#isSuddenChange(ms / work.tokens / baseline.msPerToken, ms)) {
       this.#onSuddenChange(this.#drift > 0 ? 'slower' : 'faster');
       baseline = undefined;
     }
@@ -146,10 +149,10 @@ export class ThreadTuner {
   /** @param ratio the cost of the newest decode, divided by the baseline */
   #isSuddenChange(ratio: number, ms: number): boolean {
     const difference = Math.log(ratio);
-    const weight = Math.max(0.1, 1 - Math.exp(-ms / 2000)); // a long decode is a mean of many moments
+    const weight = Math.max(0.05, 1 - Math.exp(-ms / 2000)); // a long decode is a mean of many moments
     this.#drift += weight * (difference - this.#drift);
     this.#noise += 0.3 * weight * (Math.abs(difference - this.#drift) - this.#noise);
-    return Math.abs(this.#drift) > Math.log(SUDDEN_FACTOR) + 0.3 * this.#noise;
+    return Math.abs(this.#drift) > Math.log(SUDDEN_FACTOR) + 0.15 * this.#noise;
   }
 
   /** Fewer threads may be better if decodes became slower, and more threads if they became faster. */
@@ -187,12 +190,14 @@ export class ThreadTuner {
     const index = this.#dueProbe();
     if (index !== undefined) {
       this.#probe = { index, steps: 0, ms: 0, expectedMs: 0, unknownSteps: 0 };
+      this.#payer = this.#elapsedMs < this.#notBefore[this.#reason] ? 'routine' : this.#reason;
     }
   }
 
   /** The index of the number to probe now, if any. */
   #dueProbe(): number | undefined {
-    if (this.#elapsedMs < Math.min(this.#notBefore.routine, this.#notBefore[this.#reason])) {
+    const isFirst = this.#distance === 1;
+    if (isFirst && this.#elapsedMs < Math.min(this.#notBefore.routine, this.#notBefore[this.#reason])) {
       return undefined;
     }
     const directions = this.#reason === 'routine' ? [this.#direction, -this.#direction] : [this.#direction];
@@ -202,8 +207,8 @@ export class ThreadTuner {
   }
 
   #endProbe(probe: Probe, verdict: Verdict): void {
-    const pauseMs = Math.max(0, probe.ms - probe.expectedMs) / COST_SHARE;
-    this.#notBefore[this.#reason] = this.#elapsedMs + pauseMs;
+    const pauseMs = Math.max(0, probe.ms - probe.expectedMs) / COST_SHARES[this.#payer];
+    this.#notBefore[this.#payer] = Math.max(this.#notBefore[this.#payer], this.#elapsedMs) + pauseMs;
     this.#probe = undefined;
     this.#probeTokens = undefined;
     if (verdict === 'better') {
@@ -221,7 +226,8 @@ export class ThreadTuner {
     const [from, to] = [this.#counts[this.#current] as number, this.#counts[index] as number];
     this.#lastChange = { from, to, reason: this.#reason, speedup: expectedMs / ms, at: this.#now() };
     this.#changes[this.#reason]++;
-    this.#direction = index > this.#current ? 1 : -1;
+    const skipsNumbers = this.#distance > 1;
+    this.#direction = index > this.#current === skipsNumbers ? -1 : 1; // back to skipped numbers, or further
     this.#current = index;
     this.#forget();
     this.#search(this.#reason, 1);
@@ -229,20 +235,22 @@ export class ThreadTuner {
 
   #forget(): void {
     this.#baselines.clear();
-    this.#probeTokens = undefined;
-    this.#drift = 0;
-    this.#intervalMs = MIN_INTERVAL_MS;
-    this.#waitAtLeast(MIN_INTERVAL_MS);
+    this.#restartInterval();
   }
 
   #dropStale(): void {
     if (this.#now() - this.#updatedAt > STALE_MS) {
       this.#probe = undefined;
       this.#search('routine', 1);
-      this.#drift = 0;
-      this.#intervalMs = MIN_INTERVAL_MS;
-      this.#waitAtLeast(MIN_INTERVAL_MS);
+      this.#restartInterval();
     }
+  }
+
+  #restartInterval(): void {
+    this.#probeTokens = undefined;
+    this.#drift = 0;
+    this.#intervalMs = MIN_INTERVAL_MS;
+    this.#waitAtLeast(MIN_INTERVAL_MS);
   }
 
   /** Delays the next regular probe. After an expensive probe, it waits longer. */
