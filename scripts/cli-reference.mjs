@@ -5,6 +5,8 @@ const HEAD = `# The command line
 The program \`llama-headstart\` starts models and agents warm without any code. \`npx llama-headstart\` runs it in a project
 that has the package, and \`npm install --global llama-headstart\` puts it on your PATH.
 
+![llama-headstart runs a prompt, lists the cached templates and describes a model](cli.svg)
+
 This page is generated from the descriptions of the commands in \`lib/cli\`. \`llama-headstart COMMAND --help\` prints the
 same.
 `;

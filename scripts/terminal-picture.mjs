@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import { isMain, root, runMain } from '../bin/lib/run.mjs';
 import { fetchSmolLM2 } from './fetch-model.mjs';
 
-const COLUMNS = 84;
+const COLUMNS = 90;
 const MODEL = 'SmolLM2-135M-Instruct.Q4_1.gguf';
 /** The command lines of the picture. */
 const LINES = [

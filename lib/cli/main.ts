@@ -14,6 +14,12 @@ import { GLOBAL_OPTIONS, SHARED_OPTIONS } from './shared-options.js';
 /** The hidden command that the scripts of `completion` call. */
 const COMPLETE = '__complete';
 
+/** What a command line has come to. */
+interface Progress {
+  output: Output;
+  exitCode: number;
+}
+
 /**
  * Runs a command line. Never rejects.
  *
@@ -24,41 +30,50 @@ export async function main(argv: readonly string[], io: CliIo = processIo()): Pr
   const interrupts = new Interrupts(io);
   // The command line may be wrong, so these settings are read before it is parsed.
   const has = (flag: string) => argv.includes(flag);
-  let output = new Output(io, { json: has('--json'), quiet: has('--quiet'), verbose: has('--verbose') });
-  let exitCode = 0;
+  const settings = { json: has('--json'), quiet: has('--quiet'), verbose: has('--verbose') };
+  const progress: Progress = { output: new Output(io, settings), exitCode: 0 };
   try {
-    const { COMMAND_GROUPS, PARENTS } = await import('./commands.js');
-    const commands = COMMAND_GROUPS.flatMap((group) => group.commands);
-    if (argv[0] === COMPLETE) {
-      const { complete, completionLines } = await import('./complete.js');
-      completionLines(complete(argv.slice(1), commands, PARENTS)).forEach((line) => void output.print(line));
-      return 0;
-    }
-    const { runProgram } = await import('./program.js');
-    await runProgram(argv, {
-      groups: COMMAND_GROUPS,
-      parents: PARENTS,
-      columns: output.columns,
-      hasColors: !io.env.NO_COLOR && isTerminal(io.stdout, io.env),
-      write: (text) => output.write(text),
-      onCall: async (parsed) => {
-        const prepared = await prepare(parsed, io, commands);
-        output = new Output(io, prepared.settings);
-        const { signal } = interrupts;
-        const step = stepFunction(io, prepared.settings);
-        const call = { ...prepared, io, output, signal, interrupts, step, exitCode: 0 };
-        await parsed.spec.run(call);
-        exitCode = call.exitCode;
-      },
-    });
-    await output.flush();
+    const [first, ...words] = argv;
+    await (first === COMPLETE ? printCompletions(words, progress) : runCommand(argv, io, interrupts, progress));
+    await progress.output.flush();
   } catch (error) {
-    exitCode = exitCodeOf(error);
-    report(error, interrupts, output, io);
-    await output.flush().catch(() => undefined); // standard output itself may have failed
+    progress.exitCode = exitCodeOf(error);
+    report(error, interrupts, progress.output, io);
+    await progress.output.flush().catch(() => undefined); // standard output itself may have failed
   }
   interrupts.close();
-  return interrupts.exitCode ?? exitCode;
+  return interrupts.exitCode ?? progress.exitCode;
+}
+
+async function printCompletions(words: readonly string[], { output }: Progress): Promise<void> {
+  const { COMMAND_GROUPS, PARENTS } = await import('./commands.js');
+  const { complete, completionLines } = await import('./complete.js');
+  const commands = COMMAND_GROUPS.flatMap((group) => group.commands);
+  for (const line of completionLines(complete(words, commands, PARENTS))) {
+    output.print(line);
+  }
+}
+
+async function runCommand(argv: readonly string[], io: CliIo, interrupts: Interrupts, progress: Progress) {
+  const { COMMAND_GROUPS, PARENTS } = await import('./commands.js');
+  const { runProgram } = await import('./program.js');
+  const commands = COMMAND_GROUPS.flatMap((group) => group.commands);
+  await runProgram(argv, {
+    groups: COMMAND_GROUPS,
+    parents: PARENTS,
+    columns: progress.output.columns,
+    hasColors: !io.env.NO_COLOR && isTerminal(io.stdout, io.env),
+    write: (text) => progress.output.write(text),
+    onCall: async (parsed) => {
+      const { settings, ...prepared } = await prepare(parsed, io, commands);
+      const output = new Output(io, settings);
+      progress.output = output;
+      const { signal } = interrupts;
+      const call = { ...prepared, io, output, signal, interrupts, step: stepFunction(io, settings), exitCode: 0 };
+      await parsed.spec.run(call);
+      progress.exitCode = call.exitCode;
+    },
+  });
 }
 
 /** The arguments, the options and the settings of a call. */

@@ -145,6 +145,8 @@ function withUnit(input: unknown, units: Units): number | undefined {
 /** Where the value of an option came from, for error messages. */
 interface Given {
   value: unknown;
+  /** The value as the user wrote it. */
+  written: unknown;
   /** Completes "Expected ... to be": `--port`, or a variable. */
   where: string;
 }
@@ -183,20 +185,20 @@ function fromFlag(name: string, { read }: Option, value: unknown): Given {
     : typeof value === 'string'
       ? read(value)
       : value;
-  return { value: words, where: flagOf(name) };
+  return { value: words, written: value, where: flagOf(name) };
 }
 
 function fromEnvironment({ environment: variable, read }: Option, environment: NodeJS.ProcessEnv): Given | undefined {
   const word = variable === undefined ? undefined : environment[variable];
-  return word ? { value: read(word), where: `the environment variable ${variable}` } : undefined;
+  return word ? { value: read(word), written: word, where: `the environment variable ${variable}` } : undefined;
 }
 
-function checkedValue({ schema }: Option, { value, where }: Given): unknown {
+function checkedValue({ schema }: Option, { value, written, where }: Given): unknown {
   const { success } = schema.safeParse(value);
   if (!success) {
     throw new HeadstartError(
       'INVALID_ARGUMENT',
-      `Expected ${where} to be ${expectedBy(schema)}, got ${describe(value)}.`,
+      `Expected ${where} to be ${expectedBy(schema)}, got ${describe(written)}.`,
     );
   }
   return value;

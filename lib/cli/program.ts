@@ -1,9 +1,9 @@
 // Makes the parser of the command line from the descriptions of the commands.
-import { Argument, Command, CommanderError, Option as Flag, type Help } from 'commander';
+import { Command, CommanderError, Option as Flag, type Help, Argument as Positional } from 'commander';
 import { wrapAnsi } from 'fast-wrap-ansi';
 import { HeadstartError } from '../errors.js';
 import { packageVersion } from '../native/places.js';
-import type { AnyCommand } from './command.js';
+import type { AnyCommand, Arguments } from './command.js';
 import { aboutOf, flagOf, type Option } from './option.js';
 import { GLOBAL_OPTIONS } from './shared-options.js';
 
@@ -101,10 +101,9 @@ function addCommand(parent: Command, name: string, spec: AnyCommand, options: Pr
     .description(
       [`${spec.summary.charAt(0).toUpperCase()}${spec.summary.slice(1)}.`, ...(spec.details ?? [])].join('\n\n'),
     );
-  for (const [key, argument] of Object.entries(spec.arguments as AnyCommand['arguments'])) {
-    const { about, optional, variadic } = argument as { about: string; optional?: boolean; variadic?: boolean };
+  for (const [key, { about, optional, variadic }] of Object.entries(spec.arguments as Arguments)) {
     const shown = `${key}${variadic ? '...' : ''}`;
-    command.addArgument(new Argument(optional ? `[${shown}]` : `<${shown}>`, about));
+    command.addArgument(new Positional(optional ? `[${shown}]` : `<${shown}>`, about));
   }
   addOptions(command, spec.options);
   const lines = spec.examples.map(({ line, about }) => `  ${PROGRAM} ${line}\n${indented(about, options.columns)}`);

@@ -10,7 +10,8 @@ import { MODEL_OPTIONS } from '../shared-options.js';
 const ARGUMENTS = { bundle: { about: 'a file that `cache export` wrote', completion: 'file' } } as const;
 
 const OPTIONS = {
-  key: pathOption('file', 'require a signature by this public key (PEM, Ed25519)'),
+  // A foreign folder may contain a bundle, its key, and a configuration file that names the key.
+  key: pathOption('file', 'require a signature by this public key (PEM, Ed25519)', { isConfigurable: false }),
   trust: flag('accept the bundle without a signature', { isConfigurable: false }),
   recompute: flag('prefill each template with the model, and refuse the bundle if a state differs'),
   ...MODEL_OPTIONS,

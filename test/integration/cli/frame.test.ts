@@ -46,7 +46,7 @@ describe('a wrong command line', () => {
     [['build', '--vulcan'], "Unknown option '--vulcan'. Did you mean --vulkan?"],
     [['clean', 'everything'], "Too many arguments for 'clean'. Expected 0 arguments but got 1."],
     [['completion'], "Missing required argument 'shell'"],
-    [['build', '--jobs', 'many'], 'Expected --jobs to be an integer from 1 to 268435456, got NaN.'],
+    [['build', '--jobs', 'many'], 'Expected --jobs to be an integer from 1 to 268435456, got "many".'],
     [['build', '--jobs'], "Option '--jobs <number>' argument missing"],
     [['--json'], 'Expected a command.'],
   ];
