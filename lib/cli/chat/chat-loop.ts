@@ -109,10 +109,17 @@ export class ChatLoop {
 
   /** Sends a message, and then the results of the calls that the user must answer. */
   async #converse(message: string, signal: AbortSignal): Promise<void> {
-    let input: TurnInput | undefined = message;
-    while (input !== undefined) {
-      const finished: boolean = await this.#turn(input, message, signal);
-      input = finished ? await this.#results() : undefined;
+    try {
+      let input: TurnInput | undefined = message;
+      while (input !== undefined) {
+        const finished: boolean = await this.#turn(input, message, signal);
+        input = finished ? await this.#results() : undefined;
+      }
+    } finally {
+      // The next message cannot follow calls without results.
+      if (this.conversation.pendingToolCalls.length > 0 && !signal.aborted) {
+        await this.conversation.undo();
+      }
     }
   }
 
@@ -136,17 +143,21 @@ export class ChatLoop {
       if (signal.aborted || !stop.signal.aborted) {
         throw error;
       }
-      await this.#keepStopped(message, printer.text);
+      await this.#keepStopped(input === message ? message : undefined, printer.text);
       return false;
     } finally {
       this.#stopTurn = undefined;
     }
   }
 
-  /** Keeps what the model wrote before the user stopped it. A stopped turn changes no session. */
-  async #keepStopped(message: string, text: string | undefined): Promise<void> {
+  /**
+   * Keeps what the model wrote before the user stopped it. A stopped turn changes no session.
+   *
+   * @param message undefined if the user sent the results of calls
+   */
+  async #keepStopped(message: string | undefined, text: string | undefined): Promise<void> {
     const reply = text?.trim() ?? '';
-    if (reply === '') {
+    if (message === undefined || reply === '') {
       this.print('Stopped. The conversation does not contain this message.');
       return;
     }

@@ -7,6 +7,7 @@ import type { ReplyStream } from '../../generate/reply-stream.js';
 import type { Reply, StreamPart } from '../../generate/stream-parts.js';
 import { definedOptions } from '../../options.js';
 import type { ChatMessage } from '../../prompt/messages.js';
+import { readSession } from '../../session/persistence/saved-session.js';
 import type { Session } from '../../session/session.js';
 import type { SessionOptions } from '../../session/session-options.js';
 import type { Tool } from '../../tools/tool.js';
@@ -103,12 +104,20 @@ export class Conversation {
     return this.#session.save(path, { state: true, signal });
   }
 
-  /** Continues a saved conversation instead of this one. */
+  /**
+   * Continues a saved conversation instead of this one, with its system prompt, and with its tools if this conversation
+   * has none.
+   */
   async load(path: string): Promise<void> {
-    const { onToolCall, tools } = this.#settings;
-    const session = await this.#agent.restoreSession(path, definedOptions({ tools, onToolCall }));
+    const saved = await readSession(path);
+    // The saved session may be this one, which must be closed to be restored. If that fails, its copy continues.
+    const copy = await this.#session.fork();
     await this.#session.close();
-    this.#session = session;
+    this.#session = copy;
+    const { onToolCall, tools = saved.tools.filter(({ server }) => server === undefined) as Tool[] } = this.#settings;
+    this.#session = await this.#agent.restoreSession(path, definedOptions({ tools, onToolCall }));
+    this.#settings = { ...this.#settings, systemPrompt: saved.systemPrompt, tools };
+    await copy.close();
   }
 
   close(): Promise<void> {

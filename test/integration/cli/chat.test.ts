@@ -75,11 +75,13 @@ describe('llama-headstart chat', () => {
   });
 
   it('takes back, copies, saves and loads the conversation', async () => {
-    const chat = await openChat();
+    const chat = await openChat(['--system', 'You are terse.']);
     chat.enter('First');
     await chat.until(' of 2,048');
     chat.enter('/save my chat.json');
     await chat.until('my chat.json\n');
+    chat.enter('/load my chat.json'); // the same session
+    await chat.until('Loaded 2 messages');
     chat.enter('/fork');
     await chat.until('This is conversation 2, a copy of 1.');
     chat.enter('/undo');
@@ -100,6 +102,11 @@ describe('llama-headstart chat', () => {
     await later.until('✗ ');
     later.enter('And now?');
     await later.until(' of 2,048');
+    later.enter('/undo');
+    later.enter('/undo');
+    await later.until('Took back: First');
+    later.enter('/system');
+    await later.until('You are terse.\n');
   });
 
   it('shows and changes the system prompt and the tools, shows statistics, and explains its commands', async () => {
@@ -149,6 +156,19 @@ describe('llama-headstart chat', () => {
     const again = await chat.until(' of 2,048');
     expect(again).toContain('it is on');
     expect(again).not.toContain('[a]lways');
+  });
+
+  it('stops a tool at Ctrl-C, and continues without the message that led to its call', async () => {
+    const hanging = `export const lamp = { name: 'lamp', execute: () => new Promise(() => {}) };`;
+    await writeFile(join(directory, 'tools.mjs'), hanging);
+    sampleWith(await likelyCalls());
+    const chat = await openChat(['--tools', 'tools.mjs', '--yes', '--max-tokens', '60']);
+    chat.enter('Light!');
+    await chat.until('→ lamp {}');
+    chat.type(CTRL_C);
+    await chat.until('Stopped. The conversation does not contain this message.');
+    chat.enter('/stats');
+    await chat.until('Conversation: 0 messages');
   });
 
   it('uses the MCP servers of a file, with comments and variables, even if one of them is broken', async () => {
