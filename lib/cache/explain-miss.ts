@@ -4,9 +4,9 @@ import { commonPrefixLength } from '../tokens.js';
 import { type CacheStores, storedTemplates } from './cache-stores.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { EntryMetadata, IndexedEntry } from './disk/entry.js';
+import { readTokens } from './disk/read-tokens.js';
 import type { KeyComponents, Keyring } from './key.js';
 import { likelyShared, prefixHashes } from './prefix-hash.js';
-import { readTokens } from './prefix-index.js';
 import { type StateSource, type Tier, tierOf } from './start-report.js';
 
 /** A key component that differs in the nearest entry. */

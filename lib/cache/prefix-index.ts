@@ -1,5 +1,3 @@
-import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
 import type { Engine } from '../engine/engine.js';
 import type { Sequence } from '../engine/sequence.js';
 import { checkpointsOf, partialCheckpointLength } from '../engine/sequence-contents.js';
@@ -9,6 +7,7 @@ import { BranchPoints } from './branch-points.js';
 import { type ConversationStore, hasMark } from './conversation-store.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { IndexedEntry } from './disk/entry.js';
+import { readTokens } from './disk/read-tokens.js';
 import type { NearestPrefix } from './loaded-prefix.js';
 import { likelyShared, MIN_SHARED_TOKENS, prefixHashes } from './prefix-hash.js';
 import { PromptsInProgress } from './prompts-in-progress.js';
@@ -58,12 +57,6 @@ export type PrefixCandidate = ConversationCandidate | TemplateCandidate;
 export function sourceOf({ source }: PrefixCandidate): StateSource {
   return source === 'sequence' ? 'resident' : source;
 }
-
-/** If a named pipe or a link has the name of an entry, opening it must not wait for a writer or follow the link. */
-const READ_FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0);
-
-/** Size of the header in front of the tokens of an entry, in bytes. */
-const TOKENS_OFFSET = 12;
 
 /** The maximum number of entries to read if several are equally near according to the index. */
 const MAX_READ = 4;
@@ -379,25 +372,4 @@ function sharedRange(entry: IndexedEntry, hashes: Uint32Array): { shared: number
   // The index knows only certain prefix lengths, so the real shared prefix may be up to 1.5 times as long.
   const atMost = Math.min(tokens, promptTokens > 0 && !isInPrompt ? promptTokens : tokens);
   return { shared, atMost: Math.min(atMost, shared * 1.5) };
-}
-
-/**
- * Reads the token ids after the header of an entry. The ids are unverified: the caller must compare them with the tokens
- * of the verified state.
- *
- * @param count how many tokens the entry probably has
- * @returns no tokens if the file cannot be read
- */
-export async function readTokens(path: string, count: number): Promise<Int32Array> {
-  const file = await open(path, READ_FLAGS).catch(() => undefined);
-  try {
-    const { size = 0 } = (await file?.stat()) ?? {};
-    const tokens = new Int32Array(Math.min(count, Math.floor((size - TOKENS_OFFSET) / 4)));
-    await file?.read(new Uint8Array(tokens.buffer), 0, tokens.byteLength, TOKENS_OFFSET);
-    return tokens;
-  } catch {
-    return new Int32Array();
-  } finally {
-    await file?.close();
-  }
 }
