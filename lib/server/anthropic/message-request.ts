@@ -6,7 +6,8 @@ import type { ContentPart, RequestMessage } from '../../chat/message-input.js';
 import type { Tool, ToolChoice } from '../../tools/tool.js';
 import { checkedBody } from '../http/checked-body.js';
 import { dialectRequest } from '../http/dialect-request.js';
-import { samplingOf } from '../openai/sampling.js';
+import { MODEL, STREAM } from '../openai/common-fields.js';
+import { SAMPLING_FIELDS, samplingOf } from '../openai/sampling.js';
 import { isServerResult, ownCallId, resultText, serverTool, serverToolKind } from './server-tools.js';
 
 const block = z.looseObject({ type: z.string(), cache_control: z.looseObject({}).nullish() });
@@ -31,9 +32,9 @@ export const MESSAGE_BODY = z.object({
     )
     .min(1)
     .describe('The whole conversation.'),
-  model: z.string().nullish().describe('Any name, because the server has one model.'),
+  model: MODEL,
   system: content.nullish().describe('The system prompt: a text, or blocks of text.'),
-  stream: z.boolean().nullish().describe('Whether to return the reply as a stream of events.'),
+  stream: STREAM,
   tools: z
     .array(z.looseObject({ name: z.string().nullish() }))
     .nullish()
@@ -47,9 +48,9 @@ export const MESSAGE_BODY = z.object({
     .nullish(),
   max_tokens: z.int().nullish().describe('Maximum tokens of the reply. A number beyond the context has no effect.'),
   stop_sequences: z.array(z.string()).nullish().describe('Texts in front of which the reply ends.'),
-  temperature: z.number().nullish().describe('How random the reply is. 0 always takes the most likely token.'),
-  top_p: z.number().nullish().describe('Samples from the most likely tokens that together have this probability.'),
-  top_k: z.int().nullish().describe('Samples from this number of most likely tokens.'),
+  temperature: SAMPLING_FIELDS.temperature,
+  top_p: SAMPLING_FIELDS.top_p,
+  top_k: SAMPLING_FIELDS.top_k,
   thinking: z
     .looseObject({ type: z.string() })
     .nullish()

@@ -5,7 +5,7 @@ import type { RequestMessage } from '../../chat/message-input.js';
 import type { Tool, ToolChoice } from '../../tools/tool.js';
 import { checkedBody } from '../http/checked-body.js';
 import { dialectRequest } from '../http/dialect-request.js';
-import { CHOICES, STOP, STREAM_FIELDS } from './common-fields.js';
+import { CHOICES, MODEL, STOP, STREAM_FIELDS } from './common-fields.js';
 import { formatSchema } from './response-format.js';
 import { SAMPLING_FIELDS, samplingOf } from './sampling.js';
 
@@ -26,7 +26,7 @@ export const CHAT_BODY = z.object({
     .array(z.looseObject({ role: z.string().describe('`system`, `developer`, `user`, `assistant` or `tool`.') }))
     .min(1)
     .describe('The whole conversation. An earlier reply may have its `reasoning_content`.'),
-  model: z.string().nullish().describe('Any name, because the server has one model.'),
+  model: MODEL,
   ...STREAM_FIELDS,
   tools: z
     .array(z.looseObject({ type: z.string() }))

@@ -11,7 +11,7 @@ import { jsonEvent, type ReplyEvents, type ServerEvent, type StartReply } from '
 import { promptProgress, timingsOf } from '../llama-server/timings.js';
 import { withParts } from '../served-model.js';
 import { endingOf, finishReasonOf } from './chat-completions.js';
-import { CHOICES, STOP, STREAM_FIELDS } from './common-fields.js';
+import { CHOICES, MODEL, STOP, STREAM_FIELDS } from './common-fields.js';
 import { openAiError } from './error.js';
 import { SAMPLING_FIELDS, samplingOf, withSeedOf } from './sampling.js';
 
@@ -22,7 +22,7 @@ export const COMPLETION_BODY = z.object({
   prompt: z
     .union([z.string(), z.array(z.string()).min(1)], 'expected a string or an array of strings')
     .describe('The text to continue, or several texts.'),
-  model: z.string().nullish().describe('Any name, because the server has one model.'),
+  model: MODEL,
   ...STREAM_FIELDS,
   max_tokens: z.int().nullish().describe('Maximum tokens of a reply, 16 by default.'),
   stop: STOP,

@@ -4,13 +4,13 @@ import type { ChatRequest } from '../../chat/chat.js';
 import { checkedBody } from '../http/checked-body.js';
 import { dialectRequest } from '../http/dialect-request.js';
 import { HttpError } from '../http/http-error.js';
+import { MODEL, RETURN_PROGRESS, STREAM } from '../openai/common-fields.js';
 import { formatSchema } from '../openai/response-format.js';
-import { samplingOf } from '../openai/sampling.js';
+import { SAMPLING_FIELDS, samplingOf } from '../openai/sampling.js';
 import { type Item, messagesOf } from './items.js';
 import { ResponseTools } from './response-tools.js';
 
 const jsonObject = z.looseObject({});
-const number = z.number().nullish();
 
 export const RESPONSE_BODY = z.object({
   input: z
@@ -18,18 +18,15 @@ export const RESPONSE_BODY = z.object({
     .nullish()
     .describe('A message of the user, or the items of the conversation.'),
   instructions: z.string().nullish().describe('The system prompt.'),
-  model: z.string().nullish().describe('Any name, because the server has one model.'),
+  model: MODEL,
   previous_response_id: z.string().nullish().describe('The stored response that the input continues.'),
   conversation: z
     .union([z.string(), jsonObject])
     .nullish()
     .describe('Refused, because the server keeps no conversations.'),
   store: z.boolean().nullish().describe('Whether to store the response, true by default.'),
-  stream: z.boolean().nullish().describe('Whether to return the response as a stream of events.'),
-  return_progress: z
-    .boolean()
-    .nullish()
-    .describe('Whether the stream has `prompt_progress` while the prompt is read, as in llama-server.'),
+  stream: STREAM,
+  return_progress: RETURN_PROGRESS,
   include: z
     .array(z.string())
     .nullish()
@@ -55,8 +52,8 @@ export const RESPONSE_BODY = z.object({
     .looseObject({ effort: z.string().nullish().describe('`none` turns reasoning off. Other values have no effect.') })
     .nullish(),
   max_output_tokens: z.int().nullish().describe('Maximum tokens of the reply, with reasoning.'),
-  temperature: number.describe('How random the reply is. 0 always takes the most likely token.'),
-  top_p: number.describe('Samples from the most likely tokens that together have this probability.'),
+  temperature: SAMPLING_FIELDS.temperature,
+  top_p: SAMPLING_FIELDS.top_p,
   metadata: jsonObject.nullish().describe('Returned in the response.'),
   prompt_cache_key: z.string().nullish().describe("The client's name for the conversation."),
 });
