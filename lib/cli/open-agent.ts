@@ -44,6 +44,6 @@ function agentOptions({ options, output, signal }: ModelCall, source: string, ch
       gpu: gpu === 'none' ? false : gpu,
       ...changes.model,
     },
-    cache: { ...changes.cache, dir },
+    cache: { ...changes.cache, dir, ...(dir === null && { conversations: false }) },
   };
 }

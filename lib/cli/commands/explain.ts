@@ -32,7 +32,7 @@ export const explain = command({
   async run(call) {
     const { args, output, signal, io } = call;
     const { readRecordedRequest } = await import('../recorded-request.js');
-    const agent = await openAgent(call);
+    const agent = await openAgent(call, undefined, { cache: { conversations: true } });
     try {
       const read = async (path: string) => ({
         ...(await readRecordedRequest(path, { model: agent, io, signal })),

@@ -302,9 +302,9 @@ describe('`llama-headstart cache import --recompute`', () => {
 /** Writes the KV state of `other` into an entry that keeps its tokens, key and a correct checksum. */
 async function replaceState(path: string, other: string): Promise<void> {
   const model = await Model.load({ path: microModel('dense') });
-  const context = await model.createContext({ kvCells: 512, maxSequences: 1 });
-  const honest = await SequenceState.readFile(path);
-  const { tokens, metadata } = honest;
+  const { tokens, metadata } = await SequenceState.readFile(path);
+  const { flashAttention } = metadata.components as { flashAttention: boolean };
+  const context = await model.createContext({ kvCells: 512, maxSequences: 1, flashAttention });
   const foreign = (await SequenceState.readFile(other)).tokens;
   const length = tokens.length;
   await context.decode({

@@ -2,8 +2,11 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { ChatMessage } from 'llama-headstart';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startAgent } from '../../helpers/agents.js';
 import { runCli } from '../../helpers/cli.js';
+import { ALWAYS, ask, LONG } from '../../helpers/conversations.js';
 import { microModel } from '../../helpers/models.js';
 
 const SYSTEM = 'You are a careful librarian. Answer in one sentence.';
@@ -78,6 +81,21 @@ describe('`llama-headstart explain`', () => {
     expect(stdout).toContain('First difference, in message 2 of the first request and message 2 of the second:');
     expect(stdout).toMatch(/^ {2}first {3}".*本/m);
     expect(stdout).toMatch(/^ {2}second {2}".*there/m);
+  });
+
+  it('counts the conversations that a server has kept in the directory', async () => {
+    const cacheDir = join(folder, 'conversations');
+    const agent = await startAgent({ cacheDir, conversations: ALWAYS, systemPrompt: SYSTEM });
+    const messages: ChatMessage[] = [];
+    await ask(agent, messages, LONG);
+    await agent.close();
+    const body = { messages: [{ role: 'system', content: SYSTEM }, ...messages, user('And the labor?')] };
+    await writeFile(join(folder, 'next.json'), JSON.stringify(body));
+    const argv = ['explain', 'next.json', '--model', microModel('dense'), '--cache-dir', cacheDir, '--json'];
+    const { stdout, stderr } = await runCli(argv, { cwd: folder });
+    const { cachedTokens, promptTokens, source } = JSON.parse(stdout);
+    expect(source, stderr).toBe('disk');
+    expect(cachedTokens).toBeGreaterThan(0.8 * promptTokens);
   });
 
   it('reads standard input if the file is "-"', async () => {
