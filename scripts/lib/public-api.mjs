@@ -2,18 +2,20 @@
 // report per entry point. A report also contains the declarations that exported declarations refer to, such as the
 // schemas of options. `llama-headstart/internal` has no report, because it promises no compatibility.
 
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDirectory } from '../../bin/lib/make-directory.mjs';
 import { mustRun, root } from '../../bin/lib/run.mjs';
+
+const AI_SDK = 'packages/ai-sdk';
 
 /** One entry point per line: its report in test/api, the title of the report, and the compiled declarations. */
 const ENTRIES = [
   { report: 'index.api.md', title: '`llama-headstart`', declarations: 'lib/index.d.ts' },
   { report: 'native.api.md', title: '`llama-headstart/native`', declarations: 'lib/native/index.d.ts' },
   { report: 'server.api.md', title: '`llama-headstart/server`', declarations: 'lib/server/index.d.ts' },
-  { report: 'ai-sdk.api.md', title: '`@llama-headstart/ai-sdk`', declarations: 'packages/ai-sdk/lib/index.d.ts' },
-  { report: 'ai-sdk-v3.api.md', title: '`@llama-headstart/ai-sdk/v3`', declarations: 'packages/ai-sdk/lib/v3.d.ts' },
+  { report: 'ai-sdk.api.md', title: '`@llama-headstart/ai-sdk`', declarations: `${AI_SDK}/lib/index.d.ts` },
+  { report: 'ai-sdk-v3.api.md', title: '`@llama-headstart/ai-sdk/v3`', declarations: `${AI_SDK}/lib/v3.d.ts` },
 ];
 const REPORTS = join(root, 'test', 'api');
 const TYPES = join(root, '.build', 'types');
@@ -42,6 +44,9 @@ async function compileDeclarations() {
   await rm(TYPES, { recursive: true, force: true });
   const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   await mustRun(process.execPath, [tsc, '-p', 'tsconfig.types.json', '--outDir', TYPES]);
+  // With a package.json of its own, the package imports the core as another package. Otherwise its reports would also
+  // contain the declarations of the core.
+  await copyFile(join(root, AI_SDK, 'package.json'), join(TYPES, AI_SDK, 'package.json'));
 }
 
 /**

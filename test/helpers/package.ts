@@ -206,7 +206,7 @@ export class Project {
 }
 
 /** Returns the path of the npm that belongs to this Node.js. */
-function npmCli(): string {
+export function npmCli(): string {
   const cli = process.env.npm_execpath;
   if (cli && basename(cli) === 'npm-cli.js') {
     return cli;

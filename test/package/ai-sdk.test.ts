@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { ensureNode, NODE_VERSIONS } from '../../scripts/lib/node-versions.mjs';
 import { expectGrowingPrompts, expectScenarios } from '../helpers/ai-sdk-scenarios.js';
+import { programOf } from '../helpers/documents.js';
 import { microModel, testModel } from '../helpers/models.js';
-import { Project, platformName, report, root, runProgram, temporaryFolder } from '../helpers/package.js';
+import { npmCli, Project, platformName, report, root, runProgram, temporaryFolder } from '../helpers/package.js';
 
 /** The tested versions of the package `ai`, and the entry points of the provider for them. */
 const VERSIONS = [
@@ -19,7 +20,7 @@ let files: string[];
 
 beforeAll(async () => {
   const folder = await temporaryFolder('ai-sdk');
-  const packed = await runProgram('npm', ['pack', '--json', '--pack-destination', folder], {
+  const packed = await runProgram(process.execPath, [npmCli(), 'pack', '--json', '--pack-destination', folder], {
     cwd: join(root, 'packages', 'ai-sdk'),
   });
   expect(packed.code, packed.stderr).toBe(0);
@@ -80,6 +81,8 @@ describe.each(VERSIONS)('the AI SDK provider beside the core and ai@$ai', ({ ai,
     project = await Project.create(`ai-${minimumNode}`);
     await project.install(tarball, `ai@${ai}`, '@types/node@20');
     await writeFile(join(project.directory, 'typed.mts'), programWithTypes(entry));
+    const guide = entry.endsWith('/v3') ? '' : programOf(['docs/guide/ai-sdk.md']); // the guide shows AI SDK 7
+    await writeFile(join(project.directory, 'guide.mts'), guide);
   });
 
   it.each(['bundler', 'node16'])(
@@ -96,10 +99,21 @@ describe.each(VERSIONS)('the AI SDK provider beside the core and ai@$ai', ({ ai,
           '--types',
           'node',
         ],
-        ...['--lib', 'es2023,esnext.disposable,dom', '--module', module, '--moduleResolution', resolution, 'typed.mts'],
+        ...[
+          '--lib',
+          'es2023,esnext.disposable,dom',
+          '--module',
+          module,
+          '--moduleResolution',
+          resolution,
+          'typed.mts',
+          'guide.mts',
+        ],
       ]);
       // Declarations of other packages may have errors of their own.
-      const errors = stdout.split('\n').filter((line) => /^(typed\.mts|node_modules\/@llama-headstart\/)/.test(line));
+      const errors = stdout
+        .split('\n')
+        .filter((line) => /^((typed|guide)\.mts|node_modules\/@llama-headstart\/)/.test(line));
       expect({ errors, isComplete: code === 0 || stdout.includes('error TS') }).toEqual({
         errors: [],
         isComplete: true,
