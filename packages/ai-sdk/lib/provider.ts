@@ -4,15 +4,27 @@ import { type LlamaHeadstartSettings, ModelSource } from './model-source.js';
 
 /** Makes language models for the AI SDK. All of them are the same model, which runs in this process. */
 export interface Provider<Version extends string, Model> {
-  /** @param modelId a name for the model in results and telemetry. @default the model's own name */
+  /**
+   * Makes a language model.
+   *
+   * @param modelId a name for the model in results and telemetry. @default the model's own name
+   */
   (modelId?: string): Model;
   /** The version of the AI SDK's specification. */
   readonly specificationVersion: Version;
   /** The same as a call of the provider. */
   languageModel(modelId?: string): Model;
-  /** @throws NoSuchModelError always, because the model makes no embeddings. */
+  /**
+   * Always fails, because the model makes no embeddings.
+   *
+   * @throws NoSuchModelError
+   */
   embeddingModel(modelId: string): never;
-  /** @throws NoSuchModelError always, because the model makes no images. */
+  /**
+   * Always fails, because the model makes no images.
+   *
+   * @throws NoSuchModelError
+   */
   imageModel(modelId: string): never;
   /**
    * Closes the agent that the provider has started. Calls in progress end with `CLOSED`. An agent that the program
