@@ -24,6 +24,8 @@ export interface ChatParts {
    * files.
    */
   isPerson: boolean;
+  /** Reports a failed message or command. */
+  fail(message: string): void;
 }
 
 const PROMPT = '> ';
@@ -97,7 +99,7 @@ export class ChatLoop {
       if (!HeadstartError.isInstance(error) || ['ABORTED', 'CLOSED'].includes(error.code)) {
         throw error;
       }
-      this.print(`✗ ${error.message}`);
+      this.parts.fail(error.message);
     }
   }
 
@@ -177,11 +179,18 @@ export class ChatLoop {
     }
   }
 
-  /** Asks for the results of calls whose tools have no code. */
+  /**
+   * Asks for the results of calls whose tools have no code.
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT` if nobody can answer.
+   */
   async #results(): Promise<TurnInput | undefined> {
     const results: ToolMessage[] = [];
     for (const { toolCallId, toolName, input } of this.conversation.pendingToolCalls) {
-      const content = await this.parts.reader.read(`Result of ${toolName} ${oneLine(input)}: `);
+      if (!this.parts.isPerson) {
+        throw new HeadstartError('INVALID_ARGUMENT', `The model called ${toolName}, which has no code here.`);
+      }
+      const content = await this.parts.reader.ask(`Result of ${toolName} ${oneLine(input)}: `);
       if (content === undefined) {
         return undefined; // the user leaves
       }
@@ -190,9 +199,13 @@ export class ChatLoop {
     return results.length === 0 ? undefined : results;
   }
 
-  /** Asks whether a tool may run. At the end of the input, it may not. */
+  /** Asks whether a tool may run. If nobody can answer, it may not. */
   async approve(question: string): Promise<Approval> {
-    const answer = await this.parts.reader.read(`${question} [y]es, [n]o, [a]lways: `);
+    if (!this.parts.isPerson) {
+      this.parts.fail(`${question} Nobody can answer here, so the call is refused. Pass --yes to run tools.`);
+      return 'no';
+    }
+    const answer = await this.parts.reader.ask(`${question} [y]es, [n]o, [a]lways: `);
     const letter = answer?.trim().toLowerCase()[0];
     return letter === 'y' ? 'yes' : letter === 'a' ? 'always' : 'no';
   }

@@ -70,13 +70,18 @@ export class LineReader {
    */
   read(prompt: string): Promise<string | undefined> {
     const line = this.#lines.shift();
-    if (line !== undefined || this.#hasEnded) {
-      return Promise.resolve(line);
+    return line === undefined ? this.ask(prompt) : Promise.resolve(line);
+  }
+
+  /** Like {@link read}, but a line that was sent before the question is no answer to it. */
+  ask(question: string): Promise<string | undefined> {
+    if (this.#hasEnded) {
+      return Promise.resolve(undefined);
     }
     return new Promise((resolve) => {
       this.#waiting = resolve;
       this.#isMuted = false;
-      this.#readline.setPrompt(prompt);
+      this.#readline.setPrompt(question);
       this.show();
     });
   }

@@ -49,7 +49,15 @@ async function converse(
     complete: (line) => [line.startsWith('/') ? COMMAND_NAMES.filter((name) => name.startsWith(line)) : [], line],
   });
   const style = await replyStyle(io, output, { raw: options.raw, notes: 'stdout' });
-  chat = new ChatLoop({ agent, conversation, reader, style, directory: io.cwd, isPerson });
+  chat = new ChatLoop({
+    agent,
+    conversation,
+    reader,
+    style,
+    directory: io.cwd,
+    isPerson,
+    fail: (message) => output.fail(message),
+  });
   const stopHandling = isPerson ? interrupts.handle(() => chat.interrupt()) : () => undefined;
   const leave = () => reader.close();
   signal.addEventListener('abort', leave, { once: true });

@@ -159,7 +159,7 @@ async function runAgent(
     try {
       return await runProgram(program, {
         args: [...setup.args, ...call.args.arguments],
-        environment: { ...call.io.env, ...setup.environment },
+        environment: { ...withoutProxy(call.io.env), ...setup.environment },
         directory: call.io.cwd,
         signal: call.signal,
       });
@@ -169,6 +169,13 @@ async function runAgent(
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+/** Requests to this machine must not go through a proxy. */
+function withoutProxy(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const { NO_PROXY, no_proxy: lowerCase = NO_PROXY } = environment;
+  const hosts = [...(lowerCase ? [lowerCase] : []), '127.0.0.1'].join(',');
+  return { ...environment, NO_PROXY: hosts, no_proxy: hosts };
 }
 
 async function writeFiles(directory: string, { files }: AgentSetup): Promise<void> {

@@ -276,6 +276,33 @@ describe('llama-headstart chat', () => {
     expect(await readdir(directory)).not.toContain('chat.json');
   });
 
+  it('lets no line of a pipe approve a tool or stand for its result', async () => {
+    sampleWith(await likelyCalls());
+    const run = async (tools: string, text: string) => {
+      await writeFile(join(directory, tools), text);
+      const input = 'Light!\ny\nalways\n';
+      return runCli(argv('--tools', tools, '--max-tokens', '60'), { input, cwd: directory });
+    };
+    const marker = join(directory, 'tool has run');
+    const code = `import { writeFileSync } from 'node:fs';
+      export const lamp = { name: 'lamp', execute: () => writeFileSync(${JSON.stringify(marker)}, '') };`;
+    const refused = await run('tools.mjs', code);
+    expect(refused.stderr).toContain('Nobody can answer here, so the call is refused.');
+    expect(await readdir(directory)).not.toContain('tool has run');
+    const unanswered = await run('tools.json', '[{ "name": "lamp", "description": "Switches the lamp" }]');
+    expect(unanswered.stderr).toContain('The model called lamp, which has no code here.');
+  });
+
+  it('takes no line that was sent before the question for an answer', async () => {
+    await writeFile(join(directory, 'tools.mjs'), `export const lamp = { name: 'lamp', execute: () => 'it is on' };`);
+    sampleWith(await likelyCalls());
+    const chat = await openChat(['--tools', 'tools.mjs', '--max-tokens', '60']);
+    chat.type('Light!\ryes, do it\r');
+    await chat.until('[a]lways: ');
+    chat.enter('no');
+    expect(await chat.until(' of 2,048')).toContain('the user refused this call');
+  });
+
   it('works without a home directory, and says that nothing is kept on disk', async () => {
     vi.stubEnv('XDG_CACHE_HOME', undefined);
     vi.stubEnv('HOME', 'no absolute path');
