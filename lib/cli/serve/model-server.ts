@@ -63,7 +63,11 @@ export async function startModelServer(
   const dir = usableTemplatesDirectory(cacheDir, call.output);
   const agent = await openAgent(call, path, {
     logger: options.logger,
-    model: { contextSize: context.contextSize, kvCells: context.kvCells },
+    model: {
+      contextSize: context.contextSize,
+      kvCells: context.kvCells,
+      ...(call.options.threads === undefined && { nThreads: 'auto' }), // other programs use the machine, too
+    },
     cache: { dir, conversations: dir !== null },
   });
   let server: ListeningServer;

@@ -15,6 +15,7 @@ export const SERVER_OPTIONS = {
     ...MODEL_OPTIONS.contextSize,
     defaultAbout: 'the training length of the model, reduced to what memory allows',
   },
+  threads: { ...MODEL_OPTIONS.threads, defaultAbout: 'adapts to the load of the machine' },
   port: numberOption('number', integer(0, 65_535), 'the port; 0 chooses a free one', { default: DEFAULT_PORT }),
   apiKeyFile: pathOption('file', 'file with API keys: one in each line, and after it `admin` or `tenant=NAME`'),
 };

@@ -99,7 +99,7 @@ describe('llama-headstart chat', () => {
     later.enter('/load my chat.json');
     await later.until('Loaded 2 messages');
     later.enter('/load missing.json');
-    await later.until('✗ ');
+    await later.until('Could not read the session');
     later.enter('And now?');
     await later.until(' of 2,048');
     later.enter('/undo');
