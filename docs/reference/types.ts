@@ -53,6 +53,8 @@ export type { EngineStatus } from '../../lib/engine/engine.js';
 export type { BatchInvariance } from '../../lib/engine/reproducible/self-test.js';
 export type { CheckpointTotals } from '../../lib/engine/sequence-states.js';
 export type { StateCount, StateKind, StateStoreStatus } from '../../lib/engine/state-store.js';
+export type { ThreadStatus } from '../../lib/engine/thread-counts.js';
+export type { ThreadChange, ThreadChangeReason, ThreadCount } from '../../lib/engine/thread-tuner.js';
 export type { PrefillProgress } from '../../lib/generate/prefill-progress.js';
 export type { RepetitionGuardOptions } from '../../lib/generate/repetition-guard.js';
 export type {
