@@ -31,7 +31,7 @@ const DAYS = 3;
  * @property {Share} afterRestart in the same directory, after a restart of the server
  * @property {Share} elsewhere with portable heads, in another directory, with another home directory, on another day
  * @property {number} tokensAgain the largest number of tokens that a step prefilled although the steps before it in the
- *   session had them
+ *   session had them. Tokens that the chat template rewrites do not count
  */
 
 /**
@@ -106,9 +106,9 @@ function shareOf(earlier, [{ cachedTokens, difference }]) {
 
 /** @param {readonly Observation[]} session */
 function tokensAgain(session) {
-  const again = session.slice(1).map(({ cachedTokens }, index) => {
+  const again = session.slice(1).map(({ cachedTokens, rewrittenFrom }, index) => {
     const { promptTokens, outputTokens } = session[index];
-    return promptTokens + outputTokens - cachedTokens;
+    return (rewrittenFrom ?? promptTokens + outputTokens) - cachedTokens;
   });
   return Math.max(0, ...again);
 }

@@ -14,7 +14,9 @@ import { constantCall, constantReply } from './constants.mjs';
  * @property {number} promptTokens
  * @property {number} cachedTokens
  * @property {number} outputTokens
- * @property {number | undefined} headTokens at step 0: the number of tokens in front of the user's words
+ * @property {number} [headTokens] at step 0: the number of tokens in front of the user's words
+ * @property {number} [rewrittenFrom] at later steps: the number of tokens up to the first change, if the chat template
+ *   writes the end of the earlier prompt in another way now
  * @property {object | undefined} difference where the prompt differs from the nearest stored prefix
  *
  * @typedef {object} Reading how an agent reads a file
@@ -34,6 +36,8 @@ export class ObservedModel {
   #script = { words: '', calls: 0 };
   /** @type {Promise<Observation>[]} */
   #observations = [];
+  /** The text of the newest prompt with the user's words. */
+  #prompt = '';
 
   /** @param {AgentServer} agent @param {Reading} reading */
   constructor(agent, reading) {
@@ -65,12 +69,12 @@ export class ObservedModel {
   chat(request) {
     const scripted = this.#scripted(request);
     const step = this.#stepOf(request);
-    const head = step === 0 ? this.#headTokens(scripted) : Promise.resolve(undefined);
-    head.catch(() => undefined); // the request fails with the same error
+    const inspection = step === undefined ? Promise.resolve({}) : this.#inspect(scripted, step);
+    inspection.catch(() => undefined); // the request fails with the same error
     return new ObservedStream(this.#agent.chat(scripted), ({ usage, cache }) => {
       const { inputTokens: promptTokens, cachedInputTokens: cachedTokens, outputTokens } = usage;
       const observation = { step, promptTokens, cachedTokens, outputTokens, difference: cache.difference };
-      this.#observations.push(head.then((headTokens) => ({ ...observation, headTokens })));
+      this.#observations.push(inspection.then((inspected) => ({ ...observation, ...inspected })));
     });
   }
 
@@ -100,11 +104,25 @@ export class ObservedModel {
     return messages.slice(start).filter(({ role }) => role === 'assistant').length;
   }
 
-  /** @param {ChatRequest} request */
-  async #headTokens(request) {
-    const prompt = await this.#agent.renderPrompt(request);
-    const head = prompt.slice(0, prompt.lastIndexOf(this.#script.words));
-    return (await this.#agent.model.tokenize(head, { parseSpecial: true })).length;
+  /**
+   * @param {ChatRequest} request a request with the user's words
+   * @param {number} step
+   * @returns {Promise<Pick<Observation, 'headTokens' | 'rewrittenFrom'>>}
+   */
+  async #inspect(request, step) {
+    const before = this.#prompt;
+    const prompt = await this.#agent.renderPrompt({ ...request, signal: undefined });
+    this.#prompt = prompt;
+    if (step === 0) return { headTokens: await this.#count(prompt.slice(0, prompt.lastIndexOf(this.#script.words))) };
+    if (prompt.startsWith(before)) return {};
+    let shared = 0;
+    while (prompt[shared] === before[shared]) shared++;
+    return { rewrittenFrom: await this.#count(prompt.slice(0, shared)) };
+  }
+
+  /** @param {string} text of a prompt */
+  async #count(text) {
+    return (await this.#agent.model.tokenize(text, { parseSpecial: true })).length;
   }
 }
 
