@@ -49,11 +49,11 @@ export async function exportBundle(
   return replaceFile(path, async (temporary) => {
     const file = await open(temporary, 'wx', 0o600);
     try {
-      await file.write(head);
+      await file.appendFile(head);
       let size = head.length;
       for (const [index, entry] of entries.entries()) {
         const { bytes, sha256 } = described[index] as BundleEntry;
-        const hash = await eachChunk(pathOf(disk, entry), onBytes, (chunk) => file.write(chunk));
+        const hash = await eachChunk(pathOf(disk, entry), onBytes, (chunk) => file.appendFile(chunk));
         if (hash !== sha256) {
           throw new HeadstartError('READ_FAILED', `The entry ${entry.key} was replaced during the export. Try again.`);
         }

@@ -148,7 +148,7 @@ async function copyRange({ file, entry, offset, temporary }: Staging, signal: Ab
       }
       const chunk = buffer.subarray(0, bytesRead);
       hash.update(chunk);
-      await target.write(chunk);
+      await target.appendFile(chunk); // unlike `write`, always writes all bytes
       done += bytesRead;
     }
     await target.sync();
