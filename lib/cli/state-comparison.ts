@@ -172,5 +172,9 @@ function probabilities(logits: Float32Array): Float64Array {
 }
 
 function largestDifference(a: Float64Array, b: Float64Array): number {
-  return a.reduce((most, value, index) => Math.max(most, Math.abs(value - (b[index] as number))), 0);
+  return a.reduce((most, value, index) => {
+    const difference = Math.abs(value - (b[index] as number));
+    // A damaged state can give NaN, which must not count as equal.
+    return Number.isNaN(difference) ? 1 : Math.max(most, difference);
+  }, 0);
 }
