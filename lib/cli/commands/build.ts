@@ -36,7 +36,10 @@ const OPTIONS = {
   debug: flag('compile without optimization and with symbols'),
   jobs: numberOption('number', integer(1), 'compile this many files at a time', { defaultAbout: 'one per core' }),
   clean: flag('compile everything again'),
-  define: listOption('name=value', 'pass a setting to CMake, such as `CMAKE_CUDA_ARCHITECTURES=89`'),
+  // A setting can make CMake run a program.
+  define: listOption('name=value', 'pass a setting to CMake, such as `CMAKE_CUDA_ARCHITECTURES=89`', {
+    isConfigurable: false,
+  }),
 };
 
 /** What to build. */

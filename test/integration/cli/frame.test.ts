@@ -83,6 +83,11 @@ describe('the configuration file of the command line', () => {
     expect((await run({ bild: {} })).code).toBe(2);
   });
 
+  it('cannot pass settings to CMake, because these can run programs', async () => {
+    const { code, stderr } = await run({ build: { define: ['CMAKE_CXX_COMPILER=./evil'] } });
+    expect([code, stderr]).toEqual([2, expect.stringContaining('`define`')]);
+  });
+
   it('sets options of a command unless a flag sets them', async () => {
     const both = { build: { cuda: true, vulkan: true } };
     expect((await run(both, ['build'])).stderr).toContain('Expected at most one accelerator, got --cuda and --vulkan.');
