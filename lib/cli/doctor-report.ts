@@ -44,7 +44,7 @@ export async function examine(model: string | undefined) {
     cause,
     candidates: addonFolders(),
     gpuPackages: gpuPackages(),
-    variables: Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith('LLAMA_HEADSTART_'))),
+    variables: packageVariables(),
     nvidia,
     tools: await toolVersions(),
     toolProblems: await toolProblems({ compiler: true }),
@@ -59,6 +59,12 @@ export async function examine(model: string | undefined) {
     slow: await findSlowness({ loaded, nvidia, cacheDirectory }),
     model: model === undefined || loaded === null ? null : await modelReport(model),
   };
+}
+
+/** The environment variables of the package. Users publish this report, so it hides API keys. */
+function packageVariables(): Record<string, string | undefined> {
+  const own = Object.entries(process.env).filter(([name]) => name.startsWith('LLAMA_HEADSTART_'));
+  return Object.fromEntries(own.map(([name, value]) => [name, name.endsWith('_KEY') ? '(hidden)' : value]));
 }
 
 /** The downloaded models. Empty if the user has no home directory. */
