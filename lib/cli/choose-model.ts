@@ -50,7 +50,9 @@ async function select({ io, signal, interrupts }: ModelCall, models: readonly Do
   const options = models.map(({ name, path, bytes }) => ({ value: path, label: name, hint: bytesText(bytes) }));
   const chosen = await prompts.select({ message: 'Model', options, input: io.stdin, output: io.stderr, signal });
   if (prompts.isCancel(chosen)) {
-    interrupts.interrupt();
+    if (!signal.aborted) {
+      interrupts.interrupt(); // after a signal, this would end the process at once
+    }
     throw abortedError(signal);
   }
   return chosen;

@@ -31,7 +31,9 @@ export async function requireConsent(call: Asker, isGiven: boolean, question: st
 export async function ask({ io, signal, interrupts }: Asker, question: string): Promise<boolean> {
   const answer = await confirm({ message: question, initialValue: false, input: io.stdin, output: io.stderr, signal });
   if (isCancel(answer)) {
-    interrupts.interrupt();
+    if (!signal.aborted) {
+      interrupts.interrupt(); // after a signal, this would end the process at once
+    }
     throw abortedError(signal);
   }
   return answer;

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { nearestName } from '../../options.js';
 import { readToolFile } from '../inputs/tool-file.js';
 import type { ChatLoop } from './chat-loop.js';
+import { withoutControls } from './reply-printer.js';
 
 interface SlashCommand {
   /** What follows the name. */
@@ -101,7 +102,7 @@ export async function runCommand(chat: ChatLoop, line: string, signal: AbortSign
     return;
   }
   const nearest = nearestName(name, Object.keys(COMMANDS));
-  const hint = nearest === undefined ? '/help lists the commands' : `did you mean /${nearest}?`;
+  const hint = nearest === undefined ? '/help lists the commands.' : `did you mean /${nearest}?`;
   chat.print(`There is no command /${name}: ${hint} A message that begins with a slash needs a space in front.`);
 }
 
@@ -142,7 +143,8 @@ async function tools(chat: ChatLoop, argument: string): Promise<void> {
     chat.print('There are no tools.');
   }
   for (const { name, description } of all) {
-    chat.print(`  ${name}${description ? `: ${description.split('\n')[0]}` : ''}`);
+    // The description may come from an MCP server.
+    chat.print(`  ${name}${description ? `: ${withoutControls(description.split('\n')[0] ?? '')}` : ''}`);
   }
 }
 

@@ -1,4 +1,5 @@
 // Finds a server of this package that runs already.
+import { throwIfAborted } from '../../abort.js';
 import { HeadstartError } from '../../errors.js';
 import { isObject } from '../../json.js';
 
@@ -29,7 +30,7 @@ export async function findServer(
     headers: apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` },
     signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]),
   }).catch(() => undefined);
-  signal.throwIfAborted();
+  throwIfAborted(signal);
   if (response?.status === 401) {
     throw new HeadstartError(
       'CONFIG_INVALID',

@@ -78,8 +78,11 @@ export async function startModelServer(
     throw error;
   }
   const close = async () => {
-    await server.close();
-    await agent.close();
+    try {
+      await server.close();
+    } finally {
+      await agent.close();
+    }
   };
   return { agent, url: server.url, context, close };
 }
