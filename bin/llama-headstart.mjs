@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The command line. The commands are in lib/cli. This file only explains why they cannot be loaded.
+// Starts the command line, whose commands are in lib/cli. If the commands cannot be loaded, this file says what to do.
 
 import { existsSync } from 'node:fs';
 

@@ -26,7 +26,7 @@ const CONFIGURATION = `## Configuration file
 
 The file \`llama-headstart.config.json\` in the working directory sets options. \`--config FILE\` or the environment variable
 \`LLAMA_HEADSTART_CONFIG\` names another file. The names of the options are those of the flags, in the form \`contextSize\`
-for \`--context-size\`. Options at the top hold for all commands, and options in a group for one command:
+for \`--context-size\`. Options at the top apply to all commands, and options in a group to one command:
 
 \`\`\`json
 {
@@ -38,7 +38,7 @@ for \`--context-size\`. Options at the top hold for all commands, and options in
 
 A flag overrides the environment, and the environment overrides the file. A relative path in the file is relative to the
 file. Unknown names are refused. The file cannot set options that run programs or that answer a question, such as
-\`--yes\`, because a foreign folder may contain such a file.
+\`--yes\`, because a folder from somebody else may contain such a file.
 `;
 
 /**

@@ -21,10 +21,10 @@ async function readKey(path: string, kind: string, parse: (pem: Buffer) => KeyOb
   try {
     key = parse(pem);
   } catch {
-    // The file has no key: reported below.
+    // The code below reports that the file contains no key.
   }
   if (key?.asymmetricKeyType !== 'ed25519') {
-    const found = key === undefined ? 'another content' : `a key of type ${key.asymmetricKeyType}`;
+    const found = key === undefined ? 'other content' : `a key of type ${key.asymmetricKeyType}`;
     throw new HeadstartError(
       'INVALID_ARGUMENT',
       `Expected ${kind} Ed25519 key in PEM form in "${path}", got ${found}.`,

@@ -1,4 +1,4 @@
-// What the commands of `cache` share.
+// Helpers for the `cache` commands.
 import type { DirectoryCache } from '../cache/directory-cache.js';
 import type { CacheEntry } from '../cache/disk/operations.js';
 import { HeadstartError } from '../errors.js';
@@ -30,7 +30,8 @@ const MIN_DIGITS = 4;
 /**
  * Finds the entry whose key begins with these digits.
  *
- * @throws HeadstartError `ENTRY_MISSING`, `INVALID_ARGUMENT` for a text that is no key or fits several entries.
+ * @throws HeadstartError `ENTRY_MISSING`, `INVALID_ARGUMENT` if the text is not a key or if several keys begin
+ *   with it.
  */
 export async function entryOf(cache: DirectoryCache, digits: string): Promise<CacheEntry> {
   if (!/^[0-9a-f]{1,64}$/i.test(digits) || digits.length < MIN_DIGITS) {

@@ -38,7 +38,7 @@ export async function chooseModel(call: ModelCall, named: string | undefined): P
   );
 }
 
-/** The complete models in the directory of downloads. None if the user has no home directory. */
+/** The complete models in the directory of downloads. Empty if the user has no home directory. */
 async function downloadedModels(directory: string | undefined): Promise<DownloadedModel[]> {
   const { listModels } = await import('./downloaded-models.js');
   const { models } = await listModels(directory).catch(() => ({ models: [] }));

@@ -1,4 +1,4 @@
-// What a command is. The parser, `--help`, the guide's page and the completions come from these descriptions.
+// The description of a command. The parser, `--help`, the page of the guide and the completions come from it.
 
 import type { Interrupts } from './interrupts.js';
 import type { CliIo } from './io.js';
@@ -45,7 +45,8 @@ export interface Call<Args extends Arguments = Arguments, Table extends Options 
   /** Writes results to standard output, and notes to standard error. */
   readonly output: Output;
   /**
-   * Aborts when the user interrupts the command, the process is told to end, or the reader of standard output has left.
+   * Aborts when the user interrupts the command, the process receives another signal to end, or the reader of
+   * standard output closes it.
    * The command then closes what it has opened, and returns or throws.
    */
   readonly signal: AbortSignal;

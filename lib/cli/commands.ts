@@ -47,7 +47,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
   { title: 'Installation', commands: [doctor, bench, build, clean, completion] },
 ];
 
-/** What the commands with two words have in common, by their first word. */
+/** Summaries of the groups of two-word commands, by the first word. */
 export const PARENTS: Readonly<Record<string, string>> = {
   cache: 'shows and changes the cached templates',
   models: 'shows and changes the downloaded models',

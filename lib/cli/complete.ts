@@ -1,4 +1,4 @@
-// What a shell offers when the user presses Tab. The scripts of `completion-scripts.ts` ask `llama-headstart __complete`.
+// What a shell offers when the user presses Tab. The scripts in completion-scripts.ts run `llama-headstart __complete`.
 import type { AnyCommand, Argument } from './command.js';
 import { type Completion, flagOf, type Option, type Options, pathOption } from './option.js';
 import { GLOBAL_OPTIONS } from './shared-options.js';
@@ -12,7 +12,7 @@ export interface Candidate {
 /** What may come next: some words, or the name of a file or directory. */
 export interface Candidates {
   words: readonly Candidate[];
-  /** Names that the shell completes itself. */
+  /** The kind of names that the shell itself completes. */
   names?: 'file' | 'directory';
 }
 
@@ -23,7 +23,7 @@ const HELP: Candidate = { word: '--help', about: 'print help' };
  * Completes the last of the words.
  *
  * @param words the words after the name of the program; the last one is incomplete and may be empty
- * @param parents the words about the first words of commands that consist of two words
+ * @param parents the summaries of the groups of two-word commands, by the first word
  */
 export function complete(
   words: readonly string[],
@@ -48,7 +48,7 @@ export function complete(
 
 interface Place {
   command: AnyCommand | undefined;
-  /** The words of commands up to here. */
+  /** The words of the command's name up to here. */
   path: string[];
   /** Number of arguments up to here. */
   position: number;
@@ -120,7 +120,10 @@ function fromCompletion(completion: Completion | undefined, last: string): Candi
 const matching = (candidates: readonly Candidate[], last: string): Candidate[] =>
   candidates.filter(({ word }) => word.startsWith(last));
 
-/** The answer to a shell: one candidate in each line, with its words after a tab; `:file` or `:directory` for names. */
+/**
+ * The answer to a shell: one candidate in each line, with its description after a tab.
+ * The last line is `:file` or `:directory` if the shell completes names.
+ */
 export function completionLines({ words, names }: Candidates): string[] {
   const lines = words.map(({ word, about }) => (about === '' ? word : `${word}\t${about}`));
   return names === undefined ? lines : [...lines, `:${names}`];

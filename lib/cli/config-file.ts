@@ -17,13 +17,13 @@ export const CONFIG_VARIABLE = 'LLAMA_HEADSTART_CONFIG';
 export interface Config {
   /** Undefined if there is no file. */
   path: string | undefined;
-  /** The options of one command: its own ones, and those of all commands. Paths are absolute. */
+  /** The options of one command: those in its group, and those for all commands. Paths are absolute. */
   of(command: Pick<AnyCommand, 'name' | 'options'>): Record<string, unknown>;
 }
 
 /**
- * Reads the configuration file: the named one, else the one that the environment names, else the one of the working
- * directory, which may be absent.
+ * Reads the configuration file: the named one, else the one that the environment names, else the one in the working
+ * directory. The last one may be absent.
  *
  * @param shared the options that the file may set for all commands
  * @throws HeadstartError `CONFIG_INVALID`.

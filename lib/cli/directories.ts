@@ -14,7 +14,10 @@ export function templatesDirectory(named: string | undefined): string {
   return named ?? join(userCache(), 'templates');
 }
 
-/** Like {@link templatesDirectory}, but null with a note if the user has no home directory: a cache is no necessity. */
+/**
+ * Like {@link templatesDirectory}. If the user has no home directory, prints a note and returns null, because commands
+ * also work without a cache.
+ */
 export function usableTemplatesDirectory(named: string | undefined, output: Output): string | null {
   try {
     return templatesDirectory(named);

@@ -1,4 +1,4 @@
-// What slows replies and starts down on this machine, as far as `llama-headstart doctor` can see.
+// Finds what makes replies and starts slow on this machine, for `llama-headstart doctor`.
 import { readFile, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { availableParallelism, loadavg } from 'node:os';
@@ -13,7 +13,7 @@ export interface Slowness {
   fix: string;
 }
 
-/** What the checks look at. */
+/** The input of the checks. */
 export interface Machine {
   loaded: LoadedReport | null;
   /** The GPUs that the NVIDIA driver lists. */
@@ -48,7 +48,7 @@ function unusedGpu({ loaded, nvidia }: Machine): Slowness | undefined {
     return undefined;
   }
   return {
-    what: 'A GPU of NVIDIA is here, but models run on the CPU.',
+    what: 'This machine has an NVIDIA GPU, but models run on the CPU.',
     fix: 'Install the CUDA package of llama-headstart, or run `llama-headstart build --cuda`.',
   };
 }
@@ -63,7 +63,7 @@ async function debugBuild({ loaded }: Machine): Promise<Slowness | undefined> {
     : undefined;
 }
 
-/** A container may allow less time than all cores have. Threads that wait for each other then waste it. */
+/** A container may allow less CPU time than the cores could use. With one thread for each core, threads then wait. */
 async function cpuQuota(): Promise<Slowness | undefined> {
   const text = await readFile('/sys/fs/cgroup/cpu.max', 'utf8').catch(() => '');
   const [quota, period] = text.split(' ').map(Number);

@@ -1,4 +1,4 @@
-// What `llama-headstart doctor` finds out about the addon, this machine and the directories of the package.
+// Collects what `llama-headstart doctor` reports about the addon, this machine and the directories of the package.
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';

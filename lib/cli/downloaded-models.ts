@@ -47,7 +47,7 @@ export async function listModels(named: string | undefined): Promise<ModelsListi
   };
 }
 
-/** Whether a file is a model, and not a part that belongs to one. */
+/** Whether a file is a model, and not a projector or an importance matrix that belongs to a model. */
 function isModel(path: string): boolean {
   return path.endsWith('.gguf') && !/(^|[-._])(mmproj|imatrix)\b/i.test(basename(path));
 }
@@ -73,7 +73,10 @@ async function describeModel(directory: string, path: string): Promise<Downloade
   };
 }
 
-/** The name of a model of the Hub; undefined for other files. The saved listing of the repository has the folder. */
+/**
+ * The name of a model of the Hub; undefined for other files. The saved listing of the repository
+ * contains the file's folder.
+ */
 async function hubName(directory: string, path: string): Promise<string | undefined> {
   const [kind, owner, name, folder, file, ...rest] = relative(directory, path).split(sep);
   if (kind !== 'huggingface' || owner === undefined || name === undefined || !folder || file === undefined || rest[0]) {
@@ -92,7 +95,7 @@ async function pathInRepository(refs: string, file: string): Promise<string | un
         return found.path;
       }
     } catch {
-      // A damaged listing: the next download writes it again.
+      // The listing is damaged. The next download writes it again.
     }
   }
   return undefined;
@@ -148,7 +151,7 @@ export async function removeModel(directory: string, { path }: DownloadedModel):
   }
 }
 
-/** Deletes a directory if nothing but the saved listings of a repository is left in it, and so on with its parents. */
+/** Deletes a directory if it contains nothing but the saved listings of a repository, and then its parents likewise. */
 async function removeEmptyParents(path: string, until: string): Promise<void> {
   const isInside = path.startsWith(`${until}${sep}`);
   const left = isInside ? await readdir(path).catch(() => ['?']) : ['?'];

@@ -3,7 +3,7 @@ import { type ErrorCode, HeadstartError } from '../errors.js';
 
 /** The exit codes of every command. */
 export const EXIT_CODES: Readonly<Record<number, string>> = {
-  0: 'success, also if the reader of the output has left',
+  0: 'success, even if the reader of the output stops early',
   1: 'the command failed',
   2: 'a command, an option, an argument or the configuration is wrong',
   129: 'ended by SIGHUP',

@@ -1,4 +1,4 @@
-// Ends a command early: on SIGINT, SIGTERM or SIGHUP, or when the reader of the output has left.
+// Ends a command early: on SIGINT, SIGTERM or SIGHUP, or when the reader of the output closes it.
 import type { CliIo } from './io.js';
 import { hasReaderLeft } from './output.js';
 
@@ -23,7 +23,7 @@ export class Interrupts {
       io.signals.on(name, listener);
     }
     io.stdout.on('error', this.#onOutputError);
-    io.stderr.on('error', IGNORED); // a command can run on without its notes
+    io.stderr.on('error', IGNORED); // a command can continue without its notes
   }
 
   /** Aborts when the command must end. */
@@ -64,7 +64,7 @@ export class Interrupts {
     // The listeners of the streams stay, because the last lines may still be written.
   }
 
-  /** The second signal ends the process at once. */
+  /** Aborts the command at the first signal. Ends the process at the second one. */
   #receive(name: EndingSignal): void {
     const handler = name === 'SIGINT' ? this.#handlers.at(-1) : undefined;
     if (handler !== undefined) {
@@ -76,7 +76,7 @@ export class Interrupts {
     }
   }
 
-  /** A closed pipe is no failure: `llama-headstart cache list | head` has printed what its reader wanted. */
+  /** A closed pipe is not a failure: `llama-headstart cache list | head` has printed what its reader wanted. */
   readonly #onOutputError = (error: NodeJS.ErrnoException) => {
     this.#end(hasReaderLeft(error) ? 0 : 1, 'standard output failed');
   };

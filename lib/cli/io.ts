@@ -1,4 +1,4 @@
-// The surroundings of a command line: streams, environment and signals. Tests pass their own.
+// The streams, the environment and the signals that a command line uses. Tests pass their own.
 import type { Readable, Writable } from 'node:stream';
 
 /** A stream that may be a terminal. */
@@ -23,13 +23,13 @@ export interface CliIo {
   exit(code: number): void;
 }
 
-/** The surroundings of this process. */
+/** The streams, the environment and the signals of this process. */
 export function processIo(): CliIo {
   const { stdin, stdout, stderr, env } = process;
   return { stdin, stdout, stderr, env, cwd: workingDirectory(), signals: process, exit: (code) => process.exit(code) };
 }
 
-/** The working directory. If it was deleted, the root: relative paths then name no file. */
+/** The working directory, or the root directory if the working directory was deleted. */
 function workingDirectory(): string {
   try {
     return process.cwd();

@@ -14,7 +14,7 @@ import { GLOBAL_OPTIONS, SHARED_OPTIONS } from './shared-options.js';
 /** The hidden command that the scripts of `completion` call. */
 const COMPLETE = '__complete';
 
-/** What a command line has come to. */
+/** The state of a running command line. */
 interface Progress {
   output: Output;
   exitCode: number;
@@ -86,7 +86,7 @@ async function prepare({ spec, args, flags, globals }: ParsedCall, io: CliIo, co
   return { args, options, settings: settings as unknown as OutputSettings };
 }
 
-/** Prints why a command failed. An interrupted command did not fail, and a closed output can print nothing. */
+/** Prints why a command failed. Prints nothing about an interrupted command. */
 function report(error: unknown, interrupts: Interrupts, output: Output, { env }: CliIo): void {
   const isAborted = HeadstartError.isInstance(error, 'ABORTED') || (error as Error | undefined)?.name === 'AbortError';
   if (interrupts.exitCode !== undefined && isAborted) {
@@ -102,11 +102,11 @@ function report(error: unknown, interrupts: Interrupts, output: Output, { env }:
   }
 }
 
-/** Runs work whose failure changes nothing, because a failure is being reported. */
+/** Runs work and ignores its failure, because another failure is being reported. */
 function tryTo(work: () => void): void {
   try {
     work();
   } catch {
-    // A file as standard output throws when its disk is full.
+    // If standard output is a file on a full disk, the write throws.
   }
 }

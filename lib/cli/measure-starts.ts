@@ -35,7 +35,7 @@ export interface Measurements {
 /** Opens the model with these settings of the cache. */
 export type OpenAgent = (cache: CacheOptions) => Promise<AgentServer>;
 
-/** The settings of the cache with which a start uses a source. */
+/** The cache settings that make starts use a source. */
 const SETTINGS: Readonly<Record<WarmSource, CacheOptions>> = {
   resident: {},
   memory: { maxResidentTemplates: 0 },
@@ -175,7 +175,7 @@ export function lineThrough({ short, long }: Measurements, timeOf: (times: Start
 
 export const timeAt = ({ base, perToken }: Line, tokens: number): number => base + perToken * tokens;
 
-/** The number of tokens from which on a start from a file is faster than a prefill; null if there is none. */
+/** The number of tokens above which a start from a file is faster than a prefill; null if there is no such number. */
 export function breakEven(prefill: Line, disk: Line): number | null {
   const gain = prefill.perToken - disk.perToken;
   return gain <= 0 ? null : Math.max(1, Math.ceil((disk.base - prefill.base) / gain));

@@ -1,4 +1,4 @@
-// What `llama-headstart models inspect` finds out about a model file, without loading its weights.
+// Describes a model file for `llama-headstart models inspect`, without loading its weights.
 import { stat } from 'node:fs/promises';
 import { shardPaths } from '../model/fingerprint.js';
 import { Model } from '../native/model.js';

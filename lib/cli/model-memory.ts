@@ -6,8 +6,8 @@ type Metadata = Readonly<Record<string, string>>;
 const ELEMENT_BYTES = 2;
 
 /**
- * Bytes of the KV cache for each token. The result is an upper bound for models whose layers differ: the metadata has
- * no lists, recurrent layers need nothing for each token, and the cells of a sliding window are limited.
+ * Bytes of the KV cache for each token. For models whose layers differ, the result is an upper bound: the metadata
+ * contains no lists, recurrent layers need no bytes for each token, and the cells of a sliding window are limited.
  */
 export function kvBytesPerToken(metadata: Metadata): number {
   const layers = numberIn(metadata, 'block_count') ?? 0;

@@ -10,7 +10,7 @@ import type { MODEL_OPTIONS } from './shared-options.js';
 /** The call of a command that has {@link MODEL_OPTIONS}. */
 export type ModelCall = Omit<Call, 'args' | 'options'> & { options: OptionValues<typeof MODEL_OPTIONS> };
 
-/** Changes of the options that the command line gives to the agent. */
+/** Changes to the options that the command line passes to the agent. */
 export interface AgentChanges extends Omit<Partial<AgentOptions>, 'model'> {
   model?: Partial<AgentOptions['model']>;
 }

@@ -1,5 +1,5 @@
-// The options of commands. An option is declared once: its flag, its check, its words in `--help`, in the guide and in
-// the completions, and its name in the configuration file.
+// The options of commands. One declaration gives an option its flag, its check, its name in the configuration file, and
+// its description in `--help`, in the guide and in the completions.
 import type { z } from 'zod';
 import { HeadstartError } from '../errors.js';
 import { boolean, expectedBy, oneOf, strings, text, value } from '../option-types.js';
@@ -14,7 +14,7 @@ export interface Option<Value = unknown> {
   about: string;
   /** What follows the flag, for example `port`. Absent for a switch. */
   placeholder?: string;
-  /** Checks a value, also one of the configuration file, and has the words for error messages. */
+  /** Checks a value, even one from the configuration file, and describes the expected value for error messages. */
   schema: z.ZodType;
   /** Converts the text after a flag or of an environment variable. The schema checks the result. */
   read(text: string): unknown;
@@ -22,7 +22,7 @@ export interface Option<Value = unknown> {
   convert?(value: unknown): unknown;
   /** The value if the option is absent everywhere. */
   default?: Value;
-  /** How `--help` and the guide describe the default, if the value itself is no help. */
+  /** How `--help` and the guide describe the default, if the value itself does not explain it. */
   defaultAbout?: string;
   /** Whether the flag may occur several times. The value is then a list. */
   isRepeatable?: boolean;
@@ -31,8 +31,8 @@ export interface Option<Value = unknown> {
   /** The environment variable that sets the option. */
   environment?: string;
   /**
-   * Whether the configuration file may set the option. Options that run programs or skip a question are no part of the
-   * file, because a foreign folder may contain a file of this name.
+   * Whether the configuration file may set the option. The file cannot set options that run programs or skip a
+   * question, because a folder from somebody else may contain a configuration file.
    */
   isConfigurable: boolean;
   completion?: Completion;
@@ -151,12 +151,12 @@ interface Given {
   where: string;
 }
 
-/** What the values of a command's options are made of. */
+/** The sources of the values of a command's options. */
 export interface OptionSources {
   /** The values after the flags, by the names of the options. Switches are true. */
   flags: Readonly<Record<string, unknown>>;
   environment: NodeJS.ProcessEnv;
-  /** The values of the configuration file, which are checked already. Paths are absolute. */
+  /** The values of the configuration file. They are already checked, and paths are absolute. */
   file: Readonly<Record<string, unknown>>;
 }
 
@@ -209,7 +209,7 @@ export function flagOf(name: string): string {
   return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
-/** The words about an option, with its default and its environment variable. */
+/** The description of an option, with its default and its environment variable. */
 export function aboutOf({
   about,
   placeholder,

@@ -108,7 +108,10 @@ export class Output {
     return styled(this.#io.stderr, this.#io.env, style, text);
   }
 
-  /** Breaks a text into lines that fit the terminal. If standard output is no terminal, the text stays as it is. */
+  /**
+   * Breaks a text into lines that fit the terminal. If standard output is not a terminal, the text does not
+   * change.
+   */
   wrap(text: string, indent = ''): string {
     if (!this.isTerminal) {
       return `${indent}${text}`;
@@ -143,7 +146,7 @@ export class Output {
   }
 
   /**
-   * Resolves when standard output has taken everything, or when its reader has left.
+   * Resolves when standard output has taken everything, or when its reader has closed it.
    *
    * @throws the error of standard output, for example of a full disk
    */
@@ -162,7 +165,7 @@ export class Output {
   }
 }
 
-/** Whether a stream failed because nobody reads it any more, as in `llama-headstart cache list | head -1`. */
+/** Whether a stream failed because its reader has closed it, as in `llama-headstart cache list | head -1`. */
 export function hasReaderLeft({ code }: NodeJS.ErrnoException): boolean {
   return code === 'EPIPE' || code === 'ERR_STREAM_DESTROYED';
 }
@@ -180,7 +183,7 @@ export function isTerminal(stream: CliOutput, { TERM }: NodeJS.ProcessEnv): bool
   return stream.isTTY === true && TERM !== 'dumb';
 }
 
-/** Colors a text, unless `NO_COLOR` is set or the stream is no terminal. `FORCE_COLOR` colors it anyway. */
+/** Colors a text, unless `NO_COLOR` is set or the stream is not a terminal. `FORCE_COLOR` also colors other streams. */
 function styled(stream: CliOutput, env: NodeJS.ProcessEnv, style: Style, text: string): string {
   const isForced = env.FORCE_COLOR !== undefined && env.FORCE_COLOR !== '0';
   const isOn = !env.NO_COLOR && (isForced || isTerminal(stream, env));

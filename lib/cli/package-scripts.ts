@@ -1,5 +1,5 @@
 // Loads modules of the folder bin/lib. Scripts of the repository use these modules before lib is compiled, so they are
-// JavaScript. This file declares what the command line needs of them.
+// JavaScript. This file declares the parts that the command line uses.
 import type { GpuKind } from '../native/places.js';
 
 /** The options of `buildNative` that `llama-headstart build` uses. */

@@ -1,4 +1,4 @@
-// Makes the parser of the command line from the descriptions of the commands.
+// Creates the parser of the command line from the descriptions of the commands.
 import { Command, CommanderError, Option as Flag, type Help, Argument as Positional } from 'commander';
 import { wrapAnsi } from 'fast-wrap-ansi';
 import { HeadstartError } from '../errors.js';
@@ -25,7 +25,7 @@ export interface CommandGroup {
 
 interface ProgramOptions {
   groups: readonly CommandGroup[];
-  /** The words about commands that consist of two words: `cache`. */
+  /** The summaries of the groups of two-word commands, by the first word, for example `cache`. */
   parents: Readonly<Record<string, string>>;
   columns: number;
   hasColors: boolean;
@@ -35,7 +35,7 @@ interface ProgramOptions {
 
 const INDENT = '      ';
 const PROGRAM = 'llama-headstart';
-/** In narrower terminals, the words about an option begin on a line of their own. */
+/** In narrower terminals, the description of an option begins on a new line. */
 const MIN_COLUMNS_FOR_TABLES = 60;
 
 /**
@@ -145,7 +145,7 @@ function indented(text: string, columns: number): string {
   return wrapAnsi(text, columns - INDENT.length, { trim: true }).replace(/^/gm, INDENT);
 }
 
-/** An item of `--help` for narrow terminals: a term, and below it the words about it. */
+/** An item of `--help` for narrow terminals: a term, and its description below it. */
 function formatItem(this: Help, term: string, _width: number, description: string, helper: Help): string {
   return description === ''
     ? `  ${term}`

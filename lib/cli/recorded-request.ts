@@ -21,7 +21,7 @@ export interface RecordedTemplate {
   tenant?: string;
 }
 
-/** The options of reading. */
+/** What a reader of requests needs. */
 interface Reading {
   model: ServedModel;
   io: CliIo;

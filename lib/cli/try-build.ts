@@ -31,8 +31,8 @@ export async function tryBuild(path: string, accelerator: GpuKind | undefined): 
     return { devices: [], problem, harmful: true };
   }
   const { loaded, problem, cause } = report;
-  // A GPU build cannot be loaded on a machine without the GPU's driver. That does no harm, because the loader then
-  // skips the build.
+  // A GPU build cannot be loaded on a machine without the GPU's driver. Such a build is harmless, because the loader
+  // skips it.
   if (loaded === null && accelerator) {
     return { devices: [], problem: `${cause ?? problem}. ${GPU_HINTS[accelerator]}`, harmful: false };
   }

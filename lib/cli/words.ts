@@ -1,4 +1,4 @@
-// Words for quantities, in the results and notes of commands.
+// Formats quantities for the results and notes of commands.
 
 export const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
 

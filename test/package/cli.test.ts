@@ -107,7 +107,7 @@ describe('the command line of the installed package', () => {
     }
   });
 
-  it('ends quietly if the reader of its output leaves', async () => {
+  it('ends quietly if its output is closed early', async () => {
     const { bin, directory: cwd, env } = project;
     const running = CliProcess.piped(['--help'], { bin, cwd, env });
     running.child.stdout?.destroy();

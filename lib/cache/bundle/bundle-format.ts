@@ -72,7 +72,7 @@ export async function openBundle(file: FileHandle, path: string): Promise<OpenBu
   const problem = (why: string, cause?: unknown) =>
     new HeadstartError('BUNDLE_INVALID', `Expected a bundle of cached templates in "${path}": ${why}.`, { cause });
   if (!stats.isFile()) {
-    throw problem('it is no regular file');
+    throw problem('it is not a regular file');
   }
   const [length, signature, start] = readHead(await readBytes(file, 0, MAX_HEAD_BYTES), problem);
   if (length > MAX_MANIFEST_BYTES || start + length > stats.size) {

@@ -21,7 +21,7 @@ export interface ImportOptions {
 export interface ImportReport {
   /** The keys of the templates that were added. */
   imported: string[];
-  /** The keys of the templates that were in the directory already. */
+  /** The keys of the templates that were already in the directory. */
   present: string[];
 }
 
@@ -37,7 +37,7 @@ const CHUNK_BYTES = 4 * 1024 ** 2;
 /**
  * Adds the entries of a bundle to a directory. Everything is verified before any entry becomes visible: the signature,
  * the sizes, the SHA-256 and the checksum of each file, and that its key matches its tokens. If anything fails, the
- * directory is as it was.
+ * directory does not change.
  *
  * @throws HeadstartError `BUNDLE_INVALID`, `BUNDLE_UNTRUSTED`, `DISK_FULL`, `WRITE_FAILED`, `READ_FAILED`, `ABORTED`, and
  *   the errors of `compare`.
@@ -170,7 +170,7 @@ function requireMatch(
     throw problem(`its format is ${String(metadata.format)}, and this program reads format ${ENTRY_FORMAT}`);
   }
   if (metadata.conversation !== undefined) {
-    throw problem('it is the state of a conversation and no template');
+    throw problem('it is the state of a conversation, not a template');
   }
   if (metadata.key !== entry.key || templateKey(metadata.components, tokens) !== entry.key) {
     throw problem('its key does not match its tokens');
@@ -181,7 +181,7 @@ function requireMatch(
   return metadata as EntryMetadata;
 }
 
-/** Makes all entries visible. If one fails, those before it are deleted again. */
+/** Makes all entries visible. If one of them fails, deletes the entries that are already visible. */
 async function publish(disk: DiskStore, staged: readonly StagedEntry[]): Promise<void> {
   const published: string[] = [];
   try {

@@ -14,7 +14,7 @@ export interface AgentConnection {
   directory: string;
 }
 
-/** How a coding agent is started. All of it lasts only as long as the agent runs. */
+/** The environment, arguments and files with which a coding agent starts. They last only as long as the agent runs. */
 export interface AgentSetup {
   /** Environment variables, in addition to those of this process. */
   environment: Record<string, string>;
@@ -34,8 +34,6 @@ export interface CodingAgent {
   install: string;
   /** Tokens that the agent sends in front of the user's words: system prompt, tools and reminders. */
   headTokens: number;
-  /** A sentence that the user should know. */
-  note?: string;
   setUp(connection: AgentConnection): AgentSetup;
 }
 

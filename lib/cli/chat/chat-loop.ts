@@ -20,8 +20,8 @@ export interface ChatParts {
   /** The directory of relative paths. */
   directory: string;
   /**
-   * Whether a person types the messages. The lines of a pipe may come from anybody, so they are no commands and name no
-   * files.
+   * Whether a person types the messages. Anybody may have written the lines of a pipe, so these lines cannot run
+   * commands or attach files.
    */
   isPerson: boolean;
   /** Reports a failed message or command. */
@@ -56,7 +56,7 @@ export class ChatLoop {
     return this.branches[this.current] as Conversation;
   }
 
-  /** Prints a line that is no part of a reply. */
+  /** Prints a line that is not part of a reply. */
   print(text: string): void {
     this.parts.style.output.write(`${text}\n`);
   }
@@ -153,7 +153,8 @@ export class ChatLoop {
   }
 
   /**
-   * Keeps what the model wrote before the user stopped it. A stopped turn changes no session.
+   * Keeps the text that the model wrote before the user stopped it. A stopped turn does not change the session, so this
+   * method adds the message and the text.
    *
    * @param message undefined if the user sent the results of calls
    */
@@ -229,7 +230,7 @@ export class ChatLoop {
     return text.trimEnd().slice(0, -QUOTES.length);
   }
 
-  /** Ctrl-C stops the reply. A second one in a row leaves. */
+  /** Handles Ctrl-C: the first one stops the reply, and a second one in a row ends the chat. */
   interrupt(): void {
     const { reader } = this.parts;
     if (this.#stopTurn !== undefined) {

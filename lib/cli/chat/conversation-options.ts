@@ -10,7 +10,7 @@ import { readJsonFile, readTextFile } from '../inputs/json-file.js';
 import { flag, listOption, numberOption, type OptionValues, pathOption, textOption } from '../option.js';
 import { MODEL_OPTIONS } from '../shared-options.js';
 
-/** Options that run programs, or that let the model run them, are no part of a configuration file. */
+/** A configuration file cannot set options that run programs, or that let the model run them. */
 const NOT_IN_FILES = { isConfigurable: false };
 
 export const CONVERSATION_OPTIONS = {
@@ -43,7 +43,7 @@ export type ConversationCall = Omit<Call, 'args' | 'options'> & {
   options: OptionValues<typeof CONVERSATION_OPTIONS>;
 };
 
-/** What the options name. */
+/** The contents of the files that the options name, and the options of each turn. */
 export interface ConversationInputs {
   systemPrompt: string | undefined;
   tools: readonly Tool[] | undefined;

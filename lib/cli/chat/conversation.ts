@@ -23,7 +23,7 @@ export interface ConversationSettings {
   turn: SendOptions;
 }
 
-/** A conversation that the user can take back, copy, save and load. */
+/** A conversation that the user can shorten, copy, save and load. */
 export class Conversation {
   readonly #agent: AgentServer;
   #settings: ConversationSettings;

@@ -24,7 +24,7 @@ export class LineReader {
   /** Called for Ctrl-C, if the terminal sends it as a key. */
   onInterrupt: () => void = () => undefined;
   readonly #readline: Interface;
-  /** Lines that nobody has read yet. */
+  /** Lines that have arrived, but have not been read yet. */
   readonly #lines: string[] = [];
   #history: readonly string[];
   #waiting: ((line: string | undefined) => void) | undefined;
@@ -73,7 +73,7 @@ export class LineReader {
     return line === undefined ? this.ask(prompt) : Promise.resolve(line);
   }
 
-  /** Like {@link read}, but a line that was sent before the question is no answer to it. */
+  /** Like {@link read}, but never returns a line that the user sent before the question. */
   ask(question: string): Promise<string | undefined> {
     if (this.#hasEnded) {
       return Promise.resolve(undefined);
@@ -86,7 +86,7 @@ export class LineReader {
     });
   }
 
-  /** Ends a read that waits, as at the end of the input. */
+  /** Ends a waiting read. It then returns undefined, as at the end of the input. */
   cancel(): void {
     this.#settle(undefined);
   }

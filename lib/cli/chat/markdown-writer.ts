@@ -66,7 +66,7 @@ export class MarkdownWriter {
   /**
    * Erases the pending text.
    *
-   * @returns false if a part of it has left the screen, where it cannot be erased
+   * @returns false if a part of it has scrolled off the screen, so that it cannot be erased
    */
   #erase(): boolean {
     const rows = rowsOf(this.#pending, this.#output.columns ?? DEFAULT_COLUMNS);

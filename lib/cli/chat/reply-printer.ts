@@ -66,7 +66,7 @@ export class ReplyPrinter {
     }
   }
 
-  /** Prints a line that is no part of the reply. */
+  /** Prints a line that is not part of the reply. */
   note(text: string): void {
     this.end();
     this.#style.notes?.write(`${this.#style.dim(text)}\n`);

@@ -39,7 +39,7 @@ export async function runPrompt(call: RunCall): Promise<void> {
   }
 }
 
-/** Tells the model and the words of the prompt apart: both are optional. */
+/** Separates the model from the words of the prompt. Both are optional. */
 async function splitArguments({ args, io }: RunCall): Promise<{ model: string | undefined; words: readonly string[] }> {
   const { model, prompt } = args;
   if (model === undefined || (await namesModel(model, io.cwd))) {
@@ -83,7 +83,8 @@ async function promptText({ io, output, signal }: RunCall, words: readonly strin
 
 /** Reads standard input to its end. */
 async function readInput({ stdin }: CliIo, signal: AbortSignal): Promise<string> {
-  const stop = onAbort(signal, () => stdin.destroy(abortedError(signal))); // otherwise it would keep the process alive
+  // Otherwise the stream would keep the process alive.
+  const stop = onAbort(signal, () => stdin.destroy(abortedError(signal)));
   try {
     return await readAll(stdin);
   } finally {

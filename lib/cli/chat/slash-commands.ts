@@ -106,7 +106,7 @@ export async function runCommand(chat: ChatLoop, line: string, signal: AbortSign
   chat.print(`There is no command /${name}: ${hint} A message that begins with a slash needs a space in front.`);
 }
 
-/** The path that the user named, or undefined after a complaint. */
+/** The path that the user named. If there is none, prints what to do and returns undefined. */
 function pathOf(chat: ChatLoop, argument: string): string | undefined {
   if (argument === '') {
     chat.print('Name a file, for example: chat.json');

@@ -1,4 +1,4 @@
-// The line under a reply: where its prompt came from, how fast it was, and how full the context is.
+// The line below a reply. It shows the source of the prompt, the speed, and how full the context is.
 import type { StateSource } from '../../cache/start-report.js';
 import type { FinishPart } from '../../generate/stream-parts.js';
 import { countText, durationText } from '../words.js';
@@ -29,7 +29,7 @@ export async function statusLine(
   ].join(' · ');
 }
 
-/** The first turn finds its template in the KV cache, because the start of the session has put it there. */
+/** The first turn finds its template in the KV cache, because the session has loaded it there at its start. */
 function startSource(source: StateSource, { report, messages }: Conversation): StateSource {
   const isFirstTurn = messages.filter(({ role }) => role === 'user').length === 1;
   return isFirstTurn && source === 'resident' ? report.source : source;

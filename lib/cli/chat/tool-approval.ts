@@ -14,7 +14,7 @@ export function approvalQuestion({ toolName, input }: Pick<ToolCall, 'toolName' 
   return `Run ${toolName} ${oneLine(input)}?`;
 }
 
-/** A hook that asks about each call. If one reply has several calls, the questions come one after another. */
+/** A hook that asks about each call. If one reply has several calls, it asks one question after another. */
 export function approvalHook(ask: AskApproval): ToolCallHook {
   const approvedTools = new Set<string>();
   let lastQuestion: Promise<unknown> = Promise.resolve();

@@ -28,10 +28,10 @@ import { nextLoaded, type Trial, tryBuild } from '../try-build.js';
 const NO_GPU = 3;
 
 const OPTIONS = {
-  cuda: flag('compute on a GPU of NVIDIA'),
-  metal: flag('compute on a GPU of Apple'),
+  cuda: flag('compute on an NVIDIA GPU'),
+  metal: flag('compute on an Apple GPU'),
   vulkan: flag('compute on a GPU through Vulkan'),
-  noGpuHere: flag('build for other machines: this machine needs no GPU'),
+  noGpuHere: flag('build for other machines, even if this machine has no GPU'),
   native: flag('build one file for this CPU: it compiles faster but runs only on this machine'),
   debug: flag('compile without optimization and with symbols'),
   jobs: numberOption('number', integer(1), 'compile this many files at a time', { defaultAbout: 'one per core' }),

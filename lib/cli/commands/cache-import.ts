@@ -10,7 +10,7 @@ import { MODEL_OPTIONS } from '../shared-options.js';
 const ARGUMENTS = { bundle: { about: 'a file that `cache export` wrote', completion: 'file' } } as const;
 
 const OPTIONS = {
-  // A foreign folder may contain a bundle, its key, and a configuration file that names the key.
+  // A folder from somebody else may contain a bundle, its key, and a configuration file that names the key.
   key: pathOption('file', 'require a signature by this public key (PEM, Ed25519)', { isConfigurable: false }),
   trust: flag('accept the bundle without a signature', { isConfigurable: false }),
   recompute: flag('prefill each template with the model, and refuse the bundle if a state differs'),
@@ -21,9 +21,9 @@ export const cacheImport = command({
   name: 'cache import',
   summary: 'adds the templates of a bundle to the cache',
   details: [
-    'A bundle is as trusted as a model file: whoever writes it decides what the model has read. So `import` requires a ' +
-      'signature by a key that you name, or --trust. Everything is verified before any template becomes visible. If ' +
-      'something is wrong, the cache stays as it was.',
+    'A bundle needs as much trust as a model file, because its author decides what the model has read. So `import` ' +
+      'requires a signature by a key that you name, or --trust. Everything is verified before any template becomes ' +
+      'visible. If something is wrong, the cache stays as it was.',
     '--recompute needs the model that made the bundle. The states must agree to the bit, or within the noise of another ' +
       'CPU or number of threads.',
   ],
@@ -36,12 +36,12 @@ export const cacheImport = command({
     },
     {
       line: 'cache import agents.bundle --trust --recompute --model model.gguf',
-      about: 'Compare each state with one of this machine.',
+      about: 'Compare each state with a state that this machine computes.',
     },
   ],
   json: {
     imported: 'the keys of the templates that were added',
-    present: 'the keys of the templates that were there already',
+    present: 'the keys of the templates that were already in the cache',
     compared: 'with --recompute, for each new template: `key`, `equal` and `difference`',
   },
   async run(call) {
@@ -62,7 +62,7 @@ export const cacheImport = command({
       );
       const result = { ...report, ...(comparison && { compared: comparison.results }) };
       output.result(result, () => [
-        `Added ${report.imported.length} templates; ${report.present.length} were there already.`,
+        `Added ${report.imported.length} templates; ${report.present.length} were already in the cache.`,
       ]);
     } finally {
       await comparison?.close();

@@ -39,10 +39,10 @@ function cellsOf({ key, tokens, bytes, lastUsedAt, pinned }: CacheEntry): string
   return [key.slice(0, 16), countText(tokens), bytesText(bytes), dateText(lastUsedAt), pinned ? 'yes' : ''];
 }
 
-/** Programs have their cache in their working directory, so the user may look for that one. */
+/** The cache of a program is in its working directory. The user may look for that cache instead. */
 function noteOtherDirectory(directory: string, { cwd }: CliIo, note: (text: string) => void): void {
   const other = join(cwd, '.cache', 'templates');
   if (other !== directory && existsSync(other)) {
-    note(`The programs of this directory have another cache: pass --cache-dir .cache/templates.`);
+    note('Programs in this directory use another cache. Pass --cache-dir .cache/templates to see it.');
   }
 }

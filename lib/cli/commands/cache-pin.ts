@@ -19,7 +19,7 @@ export const cacheUnpin = command({
   summary: 'allows the deletion of pinned templates again',
   arguments: ARGUMENTS,
   options: CACHE_OPTIONS,
-  examples: [{ line: 'cache unpin 3f2a91', about: 'Treat this template as every other one.' }],
+  examples: [{ line: 'cache unpin 3f2a91', about: 'Treat this template like every other one.' }],
   json: JSON_FIELDS,
   run: (call) => setPinned(call, false),
 });

@@ -5,7 +5,7 @@ import { bytesOption, durationOption, numberOption } from '../option.js';
 
 export const cachePrune = command({
   name: 'cache prune',
-  summary: 'deletes the least recently used templates until the budgets are kept, and what dead processes left behind',
+  summary: 'deletes the least recently used templates until the budgets are met, and files that dead processes left',
   details: ['Without a budget, `prune` deletes only temporary files and old damaged files. Pinned templates stay.'],
   arguments: {},
   options: {

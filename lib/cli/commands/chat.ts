@@ -6,8 +6,8 @@ export const chat = command({
   summary: 'starts a conversation',
   details: [
     'Without a model, `chat` uses the only downloaded model, or asks which one. Ctrl-C stops a reply, and Ctrl-C twice ' +
-      'leaves. `@path` in a message adds the text of a file. If standard input is no terminal, each of its lines is a ' +
-      'message, and nothing else.',
+      'leaves. `@path` in a message adds the text of a file. If standard input is not a terminal, each of its lines ' +
+      'is a message, even if it begins with a slash.',
     'These commands work in a conversation: `/save FILE`, `/load FILE`, `/fork`, `/undo`, `/system TEXT`, ' +
       '`/tools FILE`, `/stats`, `/help` and `/exit`.',
   ],

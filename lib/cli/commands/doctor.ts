@@ -26,7 +26,7 @@ export const doctor = command({
     modelsDirectory: 'the state of the directory of downloaded models',
     models: 'the downloaded models: `name`, `bytes`',
     ports: 'the default port of `serve`: `port`, `free`',
-    slow: 'what slows this machine down: `what`, `fix`',
+    slow: 'what makes this machine slow: `what`, `fix`',
     model: 'the training length of the model, or null',
   },
   async run(call) {

@@ -8,7 +8,7 @@ import { countText } from '../words.js';
 
 export const explain = command({
   name: 'explain',
-  summary: 'tells what a recorded request would reuse, or where two recorded requests part',
+  summary: 'shows what a recorded request would reuse, or where two recorded requests differ',
   details: [
     'A file contains the body of a chat completion, of a message or of a response, or an object with `headers` and ' +
       '`body`. Only the templates and conversations on disk count, because a new process has nothing in memory.',

@@ -8,8 +8,8 @@ export const launch = command({
   name: 'launch',
   summary: 'starts a coding agent with a local model',
   details: [
-    `The agents are ${AGENTS.slice(0, -1).join(', ')} and ${AGENTS.at(-1)}. If a server runs at the port already, the ` +
-      'agent uses it. Otherwise `launch` starts a server, and stops it after the agent. No file of the agent is changed: ' +
+    `The agents are ${AGENTS.slice(0, -1).join(', ')} and ${AGENTS.at(-1)}. If a server is already running at the ` +
+      'port, the agent uses it. Otherwise `launch` starts a server, and stops it after the agent. No file of the agent is changed: ' +
       'its settings are environment variables, arguments, and files in a temporary directory.',
     'The system prompt and the tools of the last run are loaded or prefilled while the agent starts.',
   ],

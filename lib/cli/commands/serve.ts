@@ -5,7 +5,7 @@ import { SERVER_OPTIONS } from '../serve/server-options.js';
 
 export const SERVE_OPTIONS = {
   ...SERVER_OPTIONS,
-  host: textOption('address', 'the address to listen on; any address besides loopback needs API keys', {
+  host: textOption('address', 'the address to listen on; any address other than loopback needs API keys', {
     default: '127.0.0.1',
   }),
   allowedHosts: listOption('name', 'a name of this server that clients may use'),

@@ -5,7 +5,7 @@ import { HeadstartError } from '../../errors.js';
 
 /** `@path` or `@"path with spaces"` at the beginning of a word. */
 const MENTION = /(?<=^|\s)@(?:"([^"]+)"|(\S+))/g;
-/** Characters that end a sentence and are no part of a path. */
+/** Characters at the end of a word that belong to the sentence and not to the path. */
 const PUNCTUATION = /[.,;:!?)\]}'"]+$/;
 
 /** A prompt with its files. */

@@ -18,7 +18,7 @@ export async function readTextFile(path: string): Promise<string> {
 /**
  * Reads a JSON file that the user named. The file may have comments and trailing commas, as VS Code writes them.
  *
- * @throws HeadstartError `READ_FAILED`, `CONFIG_INVALID` (no JSON).
+ * @throws HeadstartError `READ_FAILED`, `CONFIG_INVALID` if the file is not JSON.
  */
 export async function readJsonFile(path: string): Promise<unknown> {
   const text = await readTextFile(path);

@@ -35,7 +35,7 @@ export async function readMcpFile(path: string, variables: McpVariables): Promis
 }
 
 function serverOf(name: string, server: JsonObject): McpServerConfig {
-  // A server that cannot be reached must not keep the others from working. The agent warns of it.
+  // The other servers must work even if this one cannot be reached. The agent prints a warning about it.
   const common = { name: validName(name), required: false };
   const { url, type, command, args, env, cwd, headers } = server;
   if (url !== undefined) {
@@ -49,7 +49,7 @@ function defined(options: JsonObject): JsonObject {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
-/** Names in these files are free texts. */
+/** Makes a valid name, because these files allow any text as a name. */
 function validName(name: string): string {
   return (
     name

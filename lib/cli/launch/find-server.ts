@@ -1,9 +1,9 @@
-// Finds a server of this package that runs already.
+// Finds a server of this package that is already running.
 import { throwIfAborted } from '../../abort.js';
 import { HeadstartError } from '../../errors.js';
 import { isObject } from '../../json.js';
 
-/** A server that runs already. */
+/** A server that is already running. */
 export interface FoundServer {
   url: string;
   /** The name of its model. */

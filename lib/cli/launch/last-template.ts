@@ -11,7 +11,7 @@ import { definedOptions } from '../../options.js';
 import type { ServedModel } from '../../server/served-model.js';
 import { checkTools } from '../../tools/tool.js';
 
-/** The system prompt and the tools of an agent. A failure to save or load them only costs time. */
+/** The system prompt and the tools of an agent. If they cannot be saved or loaded, the agent starts more slowly. */
 export class LastTemplate {
   readonly #id: string;
   #template: TemplateOptions | undefined;
@@ -22,8 +22,8 @@ export class LastTemplate {
   }
 
   /**
-   * Returns the agent as a model to serve. Remembers the template of each request with tools. Requests without tools are
-   * small ones, for example for a title.
+   * Returns the agent as a model to serve. Remembers the template of each request with tools. Requests without tools
+   * have short prompts, for example the request for a title.
    */
   watch(agent: AgentServer): ServedModel {
     const chat: ServedModel['chat'] = (request) => {
@@ -45,7 +45,7 @@ export class LastTemplate {
   /**
    * Brings the template of the last run into the KV cache.
    *
-   * @returns a function that stops the work, and waits for its end
+   * @returns a function that stops the warm-up, and resolves when it has ended
    */
   warm(agent: AgentServer): () => Promise<void> {
     const stop = new AbortController();

@@ -64,7 +64,7 @@ function agentOf(id: string): CodingAgent {
   return agent;
 }
 
-/** @throws HeadstartError `INVALID_ARGUMENT` if the agent could not do anything useful in the context. */
+/** @throws HeadstartError `INVALID_ARGUMENT` if the context is too small for the agent. */
 function requireContext({ name, headTokens }: CodingAgent, contextSize: number): void {
   const needed = headTokens + WORKING_TOKENS;
   if (contextSize < needed) {
@@ -77,7 +77,7 @@ function requireContext({ name, headTokens }: CodingAgent, contextSize: number):
   }
 }
 
-/** A server for the agent: one that runs already, or a new one. */
+/** A server for the agent: a server that is already running, or a new one. */
 interface AgentsServer extends Omit<AgentConnection, 'directory' | 'apiKey'> {
   /** Ends the server if it is a new one. */
   close(): Promise<void>;
@@ -92,7 +92,7 @@ async function serverFor(
   const { port } = call.options;
   const running = port === 0 ? undefined : await findServer(`http://127.0.0.1:${port}`, apiKeys?.[0]?.key, call.signal);
   if (running !== undefined) {
-    call.output.note(`A server runs at ${running.url} already. --port 0 starts another one.`);
+    call.output.note(`A server is already running at ${running.url}. --port 0 starts another one.`);
     requireContext(agent, running.contextSize);
     return { ...running, close: async () => undefined };
   }
@@ -154,7 +154,7 @@ async function runAgent(
   try {
     const setup = agent.setUp({ ...connection, directory });
     await writeFiles(directory, setup);
-    // The agent handles Ctrl-C itself: the terminal sends it to all programs in the foreground.
+    // The terminal sends Ctrl-C to all programs in the foreground, so the agent handles it itself.
     const stopHandling = call.interrupts.handle(() => undefined);
     try {
       return await runProgram(program, {

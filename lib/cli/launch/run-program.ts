@@ -10,7 +10,7 @@ export interface RunOptions {
   signal: AbortSignal;
 }
 
-/** Time between the request to end and the end by force, in ms. */
+/** Time between SIGTERM and SIGKILL in ms. */
 const GRACE_MS = 5000;
 
 /**

@@ -28,7 +28,7 @@ export interface ContextChoice {
 
 /** The size of a context if the model's training length is unknown. */
 const UNKNOWN_TRAINING_LENGTH = 8192;
-/** A shorter context is useless, so the choice never goes below. */
+/** Without a requested size, the context is never shorter, because a shorter one would be useless. */
 const SHORTEST = 2048;
 /** llama.cpp rounds the number of cells to a multiple of this value. */
 const CELL_STEP = 256;

@@ -1,4 +1,4 @@
-// The options of commands that start a server, and what they mean for the handler.
+// The options of commands that start a server.
 import { resolve } from 'node:path';
 import { integer } from '../../option-types.js';
 import type { ApiKey } from '../../server/server-options.js';

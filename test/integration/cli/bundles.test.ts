@@ -91,14 +91,14 @@ describe('`llama-headstart cache export` and `import`', () => {
     expect(sources).toEqual(['disk', 'disk', 'disk']);
   });
 
-  it('leave templates alone that are there already', async () => {
+  it('do not change templates that are already in the cache', async () => {
     const { importBundle } = await target();
     await importBundle(bundle.path, '--trust');
     const { stdout } = await importBundle(bundle.path, '--trust');
     expect(JSON.parse(stdout)).toEqual({ imported: [], present: expect.any(Array) });
   });
 
-  it('copy chosen templates only', async () => {
+  it('copy only the chosen templates', async () => {
     const { entries } = JSON.parse((await run('cache', 'list', '--json', ...source)).stdout);
     const { key } = entries[1];
     const path = join(root, 'one.bundle');
@@ -174,7 +174,7 @@ describe('the import of a bundle', () => {
     }
   });
 
-  it('refuses files that are no bundles, and bundles of later versions', async () => {
+  it('refuses files that are not bundles, and bundles of later versions', async () => {
     await expectRefused(await readFile(microModel('dense')), 'BUNDLE_INVALID', 'it does not begin like one');
     const later = Buffer.from(bundle.bytes.toString('latin1').replace('BUNDLE 1\n', 'BUNDLE 2\n'), 'latin1');
     await expectRefused(later, 'BUNDLE_INVALID', 'its version is 2, and this program reads version 1');

@@ -268,7 +268,7 @@ describe('llama-headstart chat', () => {
     expect(stdout).not.toContain('\u001b');
   });
 
-  it('takes no commands and no files from a pipe, because its lines may come from anybody', async () => {
+  it('runs no commands and attaches no files for lines of a pipe, because anybody may have written them', async () => {
     await writeFile(join(directory, 'secret.txt'), 'the secret');
     const input = '/save chat.json\nWhat is in @secret.txt\n';
     const { code, stdout } = await runCli(argv('--max-tokens', '2'), { input, cwd: directory });
@@ -293,7 +293,7 @@ describe('llama-headstart chat', () => {
     expect(unanswered.stderr).toContain('The model called lamp, which has no code here.');
   });
 
-  it('takes no line that was sent before the question for an answer', async () => {
+  it('never takes a line that was sent before the question as the answer', async () => {
     await writeFile(join(directory, 'tools.mjs'), `export const lamp = { name: 'lamp', execute: () => 'it is on' };`);
     sampleWith(await likelyCalls());
     const chat = await openChat(['--tools', 'tools.mjs', '--max-tokens', '60']);

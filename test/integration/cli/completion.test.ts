@@ -15,7 +15,7 @@ beforeAll(requireFreshDist);
 
 describe('completions', () => {
   it('offer commands with their descriptions, and the commands below a word', async () => {
-    expect(await offered('exp')).toEqual([expect.stringMatching(/^explain\ttells what /)]);
+    expect(await offered('exp')).toEqual([expect.stringMatching(/^explain\tshows what /)]);
     expect(wordsOf(await offered(''))).toEqual(expect.arrayContaining(['warm', 'cache', 'models', 'doctor', 'help']));
     expect(wordsOf(await offered('cache', 'pr'))).toEqual(['prune']);
     expect(wordsOf(await offered('--json', 'models', ''))).toEqual(expect.arrayContaining(['list', 'pull', 'rm']));

@@ -51,7 +51,7 @@ describe.skipIf(!hasPseudoTerminals)('a conversation in a terminal of 40 columns
   });
 });
 
-describe('a reply whose reader leaves early', () => {
+describe('a reply whose output is closed early', () => {
   it('ends quietly with code 0', async () => {
     const running = CliProcess.piped(['run', ...model(), 'Tell me everything', '--quiet'], options);
     running.child.stdin?.end();

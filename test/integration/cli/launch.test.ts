@@ -67,7 +67,7 @@ describe('llama-headstart serve', () => {
     await expect(fetch(`${url}/props`)).rejects.toThrow();
   });
 
-  it('lets only clients with a key of the file in, and says how clients connect', async () => {
+  it('accepts only clients with a key from the file', async () => {
     await writeFile(join(directory, 'keys.txt'), '# my keys\nsecret-1 tenant=me\n\nsecret-2 admin\n');
     const { url, kill, result } = await serve('--api-key-file', 'keys.txt');
     const status = async (key: string) =>
@@ -134,7 +134,7 @@ describe('llama-headstart launch', () => {
     expect(cachedTokens).toBeGreaterThan(prefilledTokens);
   });
 
-  it('uses a server that runs already, with the key of its file', async () => {
+  it('uses a server that is already running, with the key from its file', async () => {
     await writeFile(join(directory, 'keys.txt'), 'secret-1\n');
     const server = startCli(['serve', ...serverOptions(), '--json', '--api-key-file', 'keys.txt'], { cwd: directory });
     await vi.waitFor(() => expect(server.stdout()).toContain('\n'), { timeout: 60_000 });

@@ -173,7 +173,7 @@ describe('`llama-headstart models inspect`', () => {
     expect(hub.requests).toHaveLength(requests);
   });
 
-  it('reports files that are no models', async () => {
+  it('reports files that are not models', async () => {
     const path = join(await temporaryDirectory(), 'no.gguf');
     await writeFile(path, 'GGUF but not really');
     const { code, stderr } = await runCli(['models', 'inspect', path]);

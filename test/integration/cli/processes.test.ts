@@ -57,7 +57,7 @@ describe.skipIf(!hasPseudoTerminals)('a command in a terminal of 40 columns', ()
   });
 });
 
-describe('a command whose reader leaves early', () => {
+describe('a command whose output is closed early', () => {
   it('ends quietly with code 0', async () => {
     for (const argv of [['--help'], ['cache', 'list', ...cache]]) {
       const running = CliProcess.piped(argv);
@@ -87,7 +87,7 @@ describe('a user without a home directory', () => {
   const env = { HOME: '', XDG_CACHE_HOME: '', LLAMA_HEADSTART_CACHE_DIR: '', LLAMA_HEADSTART_MODELS_DIR: '' };
 
   it.skipIf(process.platform !== 'linux')(
-    'can use models, without a cache on disk, and is told how to get one',
+    'can use models without a cache on disk, and learns how to get a cache',
     async () => {
       const argv = ['explain', '-', '--model', microModel('dense')];
       const running = CliProcess.piped(argv, { env });

@@ -59,7 +59,7 @@ describe('`llama-headstart explain`', () => {
     }
   });
 
-  it('tells how much of a request is cached after `warm`, and why not more', async () => {
+  it('shows how much of a request is cached after `warm`, and why not more', async () => {
     expect(await explain('chat.json')).toMatchObject({ cachedTokens: 0, source: 'prefill' });
     const warmed = await run('warm', 'message.json', '--json');
     const [{ templateTokens }] = JSON.parse(warmed.stdout).reports;
@@ -104,7 +104,7 @@ describe('`llama-headstart explain`', () => {
     expect(JSON.parse(stdout).promptTokens, stderr).toBeGreaterThan(100);
   });
 
-  it('refuses files that are missing, no JSON, or no request, and names the file', async () => {
+  it('refuses files that are missing, not JSON, or not a request, and names the file', async () => {
     await writeFile(join(folder, 'broken.json'), '{ "messages": [');
     await writeFile(join(folder, 'empty.json'), '{}');
     await writeFile(join(folder, 'list.json'), '[]');
