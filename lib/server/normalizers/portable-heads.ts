@@ -1,7 +1,8 @@
 // Moves text that differs between directories, days and users from the system prompt to a system message after the tools.
 import type { CacheHint } from '../../chat/cache-hints.js';
 import type { ChatRequest } from '../../chat/chat.js';
-import type { ContentPart, RequestMessage } from '../../chat/message-input.js';
+import type { RequestMessage } from '../../chat/message-input.js';
+import { isObject } from '../../json.js';
 import type { Normalized } from './normalizer.js';
 import { PORTABLE_TEXTS } from './portable-texts.js';
 
@@ -24,8 +25,9 @@ export function withPortableHead(request: ChatRequest): Normalized<ChatRequest> 
       moved.push(found[0].trimEnd());
     }
   }
-  if (client === undefined || moved.length === 0) {
-    return { body: request, rules };
+  const isMovable = client?.place === 'system' || hasWords(messages[end]);
+  if (client === undefined || moved.length === 0 || !isMovable) {
+    return { body: request, rules: [] };
   }
   const insert = client.place === 'system' ? afterSystemPrompt : beforeWords;
   const others = { ...request, messages: messages.slice(end) };
@@ -48,16 +50,22 @@ const afterSystemPrompt: Insert = (request, system, text) => {
 /** Adds a part to the first message after the system prompt, in front of its last part, which has the user's words. */
 const beforeWords: Insert = (request, system, text) => {
   const [first, ...others] = request.messages as [RequestMessage, ...RequestMessage[]];
-  const content =
-    typeof first.content === 'string' ? [{ type: 'text', text: first.content }] : [...(first.content ?? [])];
+  const { content: old } = first;
+  const content = Array.isArray(old) ? [...old] : [{ type: 'text', text: old }];
   content.splice(-1, 0, { type: 'text', text: `${text}\n\n` });
   return { ...request, messages: [...system, { ...first, content } as RequestMessage, ...others] };
 };
 
-/** The texts of a message's parts. A text counts as one part. */
+/** Whether a message is of the user and has content. */
+function hasWords(message: RequestMessage | undefined): boolean {
+  return message?.role === 'user' && (typeof message.content === 'string' || Array.isArray(message.content));
+}
+
+/** The texts of a message's parts. A text counts as one part. Content of a wrong type counts as empty. */
 function textsOf(message: RequestMessage | undefined): readonly string[] {
-  const content = message?.content ?? '';
-  return typeof content === 'string' ? [content] : (content as readonly ContentPart[]).map(({ text }) => text ?? '');
+  const content: unknown = message?.content;
+  const texts = Array.isArray(content) ? content.map((part) => (isObject(part) ? part.text : undefined)) : [content];
+  return texts.map((text) => (typeof text === 'string' ? text : ''));
 }
 
 function withText(message: RequestMessage, part: number, text: string): RequestMessage {
@@ -66,7 +74,7 @@ function withText(message: RequestMessage, part: number, text: string): RequestM
   return { ...message, content: changed } as RequestMessage;
 }
 
-/** A hint on a message behind the added one. */
+/** A hint, with the new index of its message. @param added the index of the added message */
 function shifted(hint: CacheHint, added: number): CacheHint {
-  return hint.message !== undefined && hint.message >= added ? { message: hint.message + 1 } : hint;
+  return hint.message !== undefined && hint.message >= added ? { ...hint, message: hint.message + 1 } : hint;
 }
