@@ -13,7 +13,9 @@ export type LlamaHeadstartSettings =
 
 /** Provides the model that answers the calls of a provider. */
 export class ModelSource {
-  readonly #settings: LlamaHeadstartSettings;
+  /** The agent of the program; undefined if the provider starts an agent. */
+  readonly #agent: ChatModel | undefined;
+  readonly #options: AgentOptions;
   readonly #closing = new AbortController();
   #loading: Promise<AgentServer> | undefined;
   #loaded: AgentServer | undefined;
@@ -21,7 +23,8 @@ export class ModelSource {
 
   /** @throws HeadstartError `INVALID_ARGUMENT`. */
   constructor(settings: LlamaHeadstartSettings) {
-    const { agent, model } = (settings ?? {}) as { agent?: unknown; model?: unknown };
+    const { agent, ...options } = (settings ?? {}) as AgentOptions & { agent?: ChatModel };
+    const { model } = options;
     if ((agent === undefined) === (model === undefined)) {
       throw new HeadstartError(
         'INVALID_ARGUMENT',
@@ -29,15 +32,13 @@ export class ModelSource {
           'options of `AgentServer.initialize`.',
       );
     }
-    this.#settings = settings;
+    this.#agent = agent;
+    this.#options = options;
   }
 
   /** The name of the model. Until an agent is loaded: the option `model.id`, or "local". */
   get id(): string {
-    if ('agent' in this.#settings) {
-      return this.#settings.agent.id;
-    }
-    return this.#loaded?.id ?? this.#settings.model.id ?? 'local';
+    return (this.#agent ?? this.#loaded)?.id ?? this.#options.model.id ?? 'local';
   }
 
   /**
@@ -52,10 +53,10 @@ export class ModelSource {
     if (this.#closing.signal.aborted) {
       throw closedError();
     }
-    if ('agent' in this.#settings) {
-      return this.#settings.agent;
+    if (this.#agent !== undefined) {
+      return this.#agent;
     }
-    this.#loading ??= this.#load(this.#settings);
+    this.#loading ??= this.#load(this.#options);
     return orAborted(this.#loading, signal);
   }
 
