@@ -51,9 +51,10 @@ describe('a connection is closed', () => {
   it('if it has sent no request when the server closes', async () => {
     const server = await startServer({}, {}, { closeTimeoutMs: 86_400_000 });
     const sockets = [await connectTo(server, ''), await connectTo(server, 'GET /health HTTP/1.1\r\n')];
+    const texts = Promise.all(sockets.map((socket) => received(socket)));
     await server.get('/health'); // the server has accepted the earlier connections
     await server.close();
-    expect(await Promise.all(sockets.map((socket) => received(socket)))).toEqual(['', '']);
+    expect(await texts).toEqual(['', '']);
   });
 
   it('if it is idle for `idleTimeoutMs` after a request', async () => {
