@@ -100,7 +100,7 @@ export type ResolvedHandlerOptions = ReturnType<typeof HANDLER_OPTIONS.parse>;
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 
-/** A time limit in ms. node:http takes 0 as no limit, and no timer can wait longer than 24 days. */
+/** A time limit in ms. 0 is refused, because node:http takes 0 as no limit. Timers can wait at most 24 days. */
 const timeout = () => integer(1, DAY_MS);
 
 const LISTEN = {

@@ -5,7 +5,7 @@ import type { CallOptions, FunctionTool, Message, Warning, WithOptions } from '.
 /** The name of the provider in `providerOptions` and `providerMetadata`. */
 export const PROVIDER = 'headstart';
 
-/** The options of a call, in `providerOptions.headstart`. They override those of messages. */
+/** The options of a call, in `providerOptions.headstart`. These options override those of messages. */
 export interface LlamaHeadstartCallOptions {
   /** The tenant of the request. Different tenants never share cached tokens. @default none */
   tenant?: string;

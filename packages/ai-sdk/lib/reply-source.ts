@@ -18,7 +18,8 @@ export interface StreamOptions {
 type Controller = ReadableStreamDefaultController<StreamPart>;
 
 /**
- * Provides the parts of a reply, as the source of a `ReadableStream`. The model pauses while nobody reads the stream. Canceling the stream stops the model.
+ * Provides the parts of a reply, as the source of a `ReadableStream`. The model pauses while nobody reads the stream.
+ * Canceling the stream stops the model.
  */
 export class ReplySource {
   readonly #parts: AsyncIterator<CorePart, undefined>;

@@ -64,7 +64,7 @@ function toolChoiceOf({ toolChoice }: CallOptions, tools: readonly FunctionTool[
   return { toolChoice: toolChoice.type === 'tool' ? { name: toolChoice.toolName } : toolChoice.type };
 }
 
-/** A reply that must be a call has no format, because it has no text. */
+/** If the reply must be a call, it has no text, so the request has no format. */
 function formatOf(
   { responseFormat, toolChoice }: CallOptions,
   tools: readonly FunctionTool[],
@@ -107,7 +107,7 @@ function reasoningOf({ reasoning }: CallOptions, warnings: Warning[]): Pick<Chat
   return { reasoning: reasoning !== 'none' };
 }
 
-/** llama.cpp takes the next number as a request for a random seed. */
+/** Seeds are smaller than this number, because llama.cpp takes this number as a request for a random seed. */
 const SEEDS = 2 ** 32 - 1;
 
 function samplingOf(options: CallOptions): SamplingOptions {

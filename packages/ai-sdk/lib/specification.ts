@@ -1,6 +1,6 @@
 // The part of the AI SDK's specification for language models that this package reads and writes. The types fit both
-// version 3 and version 4. So one implementation serves both versions, and the compiler checks this: see v3.ts and
-// index.ts.
+// version 3 and version 4. So one implementation serves both versions. The compiler checks in v3.ts and index.ts that
+// the types fit.
 import type {
   LanguageModelV3CallOptions,
   LanguageModelV3FinishReason,

@@ -6,7 +6,8 @@ import { npm, quoteTail } from '../../../bin/lib/run.mjs';
 import { ensureTool } from '../tools.mjs';
 
 /**
- * Installs the packages of an agent, without their install scripts: these download files that the packages have.
+ * Installs the packages of an agent, without their install scripts. The scripts only download files that the packages
+ * contain.
  *
  * @param {string} name
  * @param {string} packageName
