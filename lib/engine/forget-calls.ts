@@ -1,4 +1,4 @@
-/** Whom contents of a sequence belong to. */
+/** The owner of a sequence's contents. */
 export interface ContentOwner {
   tenant?: string | undefined;
   /** See `Sequence.affinity`. */
@@ -14,7 +14,7 @@ export interface DatedContents extends ContentOwner {
   epoch: number;
 }
 
-/** More calls are not remembered. */
+/** How many of the newest calls are remembered. */
 const MAX_CALLS = 4096;
 
 /**

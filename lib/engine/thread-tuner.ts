@@ -104,7 +104,7 @@ export class ThreadTuner {
     return this.#counts[this.#probe?.index ?? this.#current] as number;
   }
 
-  /** Maximum tokens in the next batch, so that a probe takes not too long. */
+  /** Maximum tokens in the next batch, so that a probe does not take too long. */
   get maxTokens(): number {
     return this.#probeTokens ?? Number.POSITIVE_INFINITY;
   }

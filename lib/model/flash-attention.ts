@@ -39,8 +39,8 @@ const ON_CPU = {
 const DEFAULT_MICRO_BATCH = 512;
 
 /**
- * Chooses flash attention: on with a GPU or a quantized V cache, which need it. On the CPU it is off, except for many
- * sequences and for scores that would need too much memory.
+ * Chooses flash attention. It is on with a GPU, and with a quantized V cache, which needs it. On the CPU it is otherwise
+ * off, except for many sequences and for scores that would need too much memory.
  */
 export function chooseAttention(use: AttentionUse): AttentionChoice {
   const { usesGpu, valueType, kvLayout, cells, sequences, heads, batchSize } = use;
