@@ -55,11 +55,12 @@ async function measure({ model, microModels, directory }, options, onProgress) {
   const kvCells = Math.ceil((AT_ONCE * (headTokens + OTHER_TOKENS + 3 * tokens)) / 256) * 256;
   const workload = await workloadOf(model, { headTokens, tokens });
   const programs = {
-    ours: () => startOurs({ source: model, contextSize: Math.min(kvCells, 8192), kvCells, nThreads: THREADS }),
+    ours: (files) =>
+      startOurs({ source: model, contextSize: Math.min(kvCells, 8192), kvCells, nThreads: THREADS }, files),
     ...Object.fromEntries(
       Object.entries(LLAMA_SETTINGS).map(([name, args]) => [
         name,
-        () => startLlama(llamaServer, { model, kvCells, args, directory }),
+        (files) => startLlama(llamaServer, { model, kvCells, args }, files),
       ]),
     ),
   };

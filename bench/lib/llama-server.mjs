@@ -9,17 +9,6 @@ import { step } from '../../bin/lib/progress.mjs';
 import { root, run } from '../../bin/lib/run.mjs';
 
 const DIRECTORY = join(root, '.build', 'llama-server');
-const SETTINGS = [
-  'CMAKE_BUILD_TYPE=Release',
-  'BUILD_SHARED_LIBS=OFF',
-  'LLAMA_BUILD_TESTS=OFF',
-  'LLAMA_BUILD_EXAMPLES=OFF',
-  'LLAMA_BUILD_APP=OFF',
-  'LLAMA_BUILD_UI=OFF',
-  'LLAMA_USE_PREBUILT_UI=OFF',
-  'LLAMA_OPENSSL=OFF',
-];
-
 /** Builds llama-server unless it is up to date. Returns the path of the program. */
 export async function buildLlamaServer() {
   return await step('llama-server', {}, async (progress) => {
@@ -27,8 +16,8 @@ export async function buildLlamaServer() {
       const [, done, all] = /^\[(\d+)\/(\d+)\]/.exec(line) ?? /^\[ *(\d+)%\]/.exec(line) ?? [];
       if (done !== undefined) progress.update({ fraction: Number(done) / Number(all ?? 100), detail: 'compiling' });
     };
-    const source = join(root, 'vendor', 'llama.cpp');
-    await cmake(['-S', source, '-B', DIRECTORY, ...SETTINGS.map((setting) => `-D${setting}`)], onLine);
+    const source = join(root, 'bench', 'native', 'llama-server');
+    await cmake(['-S', source, '-B', DIRECTORY, '-DCMAKE_BUILD_TYPE=Release'], onLine);
     const jobs = `${availableParallelism()}`;
     await cmake(['--build', DIRECTORY, '--target', 'llama-server', '--parallel', jobs], onLine);
     return join(DIRECTORY, 'bin', 'llama-server');
@@ -57,7 +46,8 @@ export async function startLlamaServer(program, args) {
   });
   const url = `http://127.0.0.1:${port}`;
   while (!(await isReady(url))) {
-    if (child.exitCode !== null) throw new Error(`llama-server ended with code ${child.exitCode}:\n${log}`);
+    const ending = child.exitCode ?? child.signalCode;
+    if (ending !== null) throw new Error(`llama-server ended with ${ending}:\n${log}`);
     await wait(50);
   }
   return {
