@@ -34,7 +34,7 @@ try {
     if (part.type === 'text-delta') {
       process.stdout.write(part.text);
       words++;
-      if (words === 20) {
+      if (words === 5) {
         stop.abort();
       }
     }

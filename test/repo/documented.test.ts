@@ -10,7 +10,8 @@ import { PROGRAMS, programOf, readDocument } from '../helpers/documents.js';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 /** All pages of the guide, one after another. */
-const guide = readdirSync(`${root}docs/guide`)
+const guide = readdirSync(`${root}docs/guide`, { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.md'))
   .map((name) => readDocument(`docs/guide/${name}`))
   .join('\n');
 

@@ -1,5 +1,6 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeDirectory } from '../../../bin/lib/make-directory.mjs';
 import { mustRun } from '../../../bin/lib/run.mjs';
 
 /**
@@ -9,7 +10,7 @@ import { mustRun } from '../../../bin/lib/run.mjs';
  * @param {{ text: string, subject: string }} content the text of README.md, and the subject of its commit
  */
 export async function makeRepository(directory, { text, subject }) {
-  await mkdir(directory, { recursive: true });
+  await makeDirectory(directory);
   await writeFile(join(directory, 'README.md'), text);
   const git = (/** @type {string[]} */ ...args) => mustRun('git', args, { cwd: directory });
   await git('init', '--quiet', '--initial-branch', 'main');

@@ -1,9 +1,10 @@
 // Starts the server that answers an agent.
 
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AgentServer } from 'llama-headstart';
 import { createHandler, listen } from 'llama-headstart/server';
+import { makeDirectory } from '../../../bin/lib/make-directory.mjs';
 import { CONTEXT_SIZE } from './model.mjs';
 import { ObservedModel } from './observed-model.mjs';
 
@@ -24,7 +25,7 @@ export const MODEL_NAME = 'local-model';
 /** @param {ServerSettings} settings */
 export async function startServer({ modelPath, chatTemplate, directory, portableHeads, reading }) {
   const bodies = join(directory, 'requests');
-  await mkdir(bodies, { recursive: true, mode: 0o700 });
+  await makeDirectory(bodies);
   const agent = await AgentServer.initialize({
     model: { source: modelPath, id: MODEL_NAME, chatTemplate, contextSize: CONTEXT_SIZE, kvCells: 2 * CONTEXT_SIZE },
     cache: { dir: join(directory, 'cache'), conversations: { minSpeedup: 0 }, minFreeDiskBytes: 0 },

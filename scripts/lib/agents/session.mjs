@@ -1,8 +1,9 @@
 // Runs one session of an agent.
 
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { delimiter, dirname, join } from 'node:path';
 import { CODING_AGENTS } from 'llama-headstart/internal';
+import { makeDirectory } from '../../../bin/lib/make-directory.mjs';
 import { clockAhead } from './clock.mjs';
 import { CONTEXT_SIZE } from './model.mjs';
 import { endProcessesOf, runProgram } from './processes.mjs';
@@ -61,10 +62,10 @@ export async function runSession(run, server, { home, folder, words, calls = 0, 
 
 /** @param {string} directory @param {Record<string, object | string>} files objects become JSON */
 async function writeFiles(directory, files) {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await makeDirectory(directory);
   for (const [name, content] of Object.entries(files)) {
     const path = join(directory, name);
-    await mkdir(dirname(path), { recursive: true });
+    await makeDirectory(dirname(path));
     await writeFile(path, typeof content === 'string' ? content : JSON.stringify(content));
   }
 }
