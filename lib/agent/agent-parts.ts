@@ -234,6 +234,7 @@ function attentionOf(model: Model, { model: config }: AgentConfig, { kvCells }: 
   }
   return chooseAttention({
     usesGpu: usedGpuLayers(config.nGpuLayers) !== 0,
+    hybrid: model.info.hybrid,
     valueType,
     kvLayout,
     cells: kvLayout === 'unified' ? kvCells : Math.ceil(kvCells / nSeqMax),

@@ -12,6 +12,8 @@ export interface AttentionChoice {
 export interface AttentionUse {
   /** Whether layers of the model are on a GPU. */
   usesGpu: boolean;
+  /** Whether the model has both attention and recurrent layers. */
+  hybrid: boolean;
   valueType: CacheType;
   kvLayout: KvLayout;
   /** Cells that one sequence can use. */
@@ -30,26 +32,25 @@ const ON_CPU = {
    * sequences. Without it, each token is multiplied with all cells.
    */
   manySequences: 32,
-  /** Without flash attention, the scores of a micro-batch may take this many bytes: 4 for each token, cell and head. */
+  /** Tokens of a micro-batch without flash attention. Larger micro-batches make a long cold prefill slower. */
+  microBatch: 128,
+  /** If the scores of a micro-batch would take more bytes, flash attention is on. A score has 4 bytes. */
   maxScoreBytes: 512 * 2 ** 20,
-  /** If smaller micro-batches were necessary for that, flash attention is on. */
-  minMicroBatch: 128,
 };
 
-const DEFAULT_MICRO_BATCH = 512;
-
 /**
- * Chooses flash attention. It is on with a GPU, and with a quantized V cache, which needs it. On the CPU it is otherwise
- * off, except for many sequences and for scores that would need too much memory.
+ * Chooses flash attention. It is on with a GPU, with a quantized V cache, which needs it, and with a hybrid model, whose V
+ * cache would be padded without it. On the CPU it is otherwise off, except for many sequences and for scores that would
+ * need too much memory.
  */
 export function chooseAttention(use: AttentionUse): AttentionChoice {
-  const { usesGpu, valueType, kvLayout, cells, sequences, heads, batchSize } = use;
+  const { usesGpu, hybrid, valueType, kvLayout, cells, sequences, heads, batchSize } = use;
   const isQuantized = !['f32', 'f16', 'bf16'].includes(valueType);
-  if (usesGpu || isQuantized || (kvLayout === 'unified' && sequences >= ON_CPU.manySequences)) {
+  const microBatchSize = Math.min(batchSize, ON_CPU.microBatch);
+  const hasManySequences = kvLayout === 'unified' && sequences >= ON_CPU.manySequences;
+  const needsMuchMemory = 4 * microBatchSize * cells * heads > ON_CPU.maxScoreBytes;
+  if (usesGpu || hybrid || isQuantized || hasManySequences || needsMuchMemory) {
     return { flashAttention: true };
   }
-  const fitting = Math.floor(ON_CPU.maxScoreBytes / (4 * cells * Math.max(1, heads)));
-  const microBatchSize = Math.min(batchSize, DEFAULT_MICRO_BATCH, 2 ** Math.floor(Math.log2(fitting)));
-  const isTooSmall = microBatchSize < Math.min(batchSize, ON_CPU.minMicroBatch);
-  return isTooSmall ? { flashAttention: true } : { flashAttention: false, microBatchSize };
+  return { flashAttention: false, microBatchSize };
 }

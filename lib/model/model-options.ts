@@ -100,8 +100,9 @@ export const MODEL = {
   valueType: cacheType(),
   /**
    * Compute attention without storing the whole attention matrix. Cached templates can be used only with the setting
-   * that they were computed with. `'auto'` is true with a GPU, with a quantized V cache, and if the matrix would need
-   * too much memory. Otherwise it is false, because flash attention slows down short messages on the CPU.
+   * that they were computed with. `'auto'` is true with a GPU, with a hybrid model, with a quantized V cache, and if
+   * the matrix would need too much memory. Otherwise it is false, because flash attention slows down short messages on
+   * the CPU.
    * @default 'auto', with `reproducible` false
    */
   flashAttention: orAuto(boolean()).optional(),

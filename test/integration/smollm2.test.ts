@@ -15,7 +15,16 @@ const QUESTION = 'When do you open?';
 const MAX_TOKENS = 12;
 
 const options = (cacheDir: string | null): AgentOptions => ({
-  model: { source: model as string, cacheDir, contextSize: 1024, batchSize: 512, nSeqMax: 4, nThreads: 1 },
+  model: {
+    source: model as string,
+    cacheDir,
+    contextSize: 1024,
+    batchSize: 512,
+    nSeqMax: 4,
+    nThreads: 1,
+    // Without flash attention, the place of a session's cells changes the last digits of its logits, and so some replies.
+    flashAttention: true,
+  },
   cache: { minFreeDiskBytes: 0 },
   systemPrompt: SYSTEM_PROMPT,
   sampling: { temperature: 0 },
