@@ -1,7 +1,7 @@
 // Measures what flash attention costs and saves on the CPU: the measurements behind `flashAttention: 'auto'`.
 //
 //   npm run bench:attention [-- --json] [--model FILE] [--contexts 1000,4700] [--sequences 1,8,32] [--rounds N]
-//     [--steps N] [--micro-batches 512]
+//     [--steps N] [--micro-batches 128]
 //
 // Without --model, the benchmark measures SmolLM2 and a generated model with the layers of Qwen2-0.5B. Each model is
 // measured with flash attention (`on`), and without it for each size of --micro-batches (`off`). For each number of
@@ -201,10 +201,11 @@ async function decode({ engine, sequences }, prefix, state, count, isShared, ste
 }
 
 /** The choice of an agent with default options, and its times divided by the shortest ones. */
-async function autoOf({ info: { heads } }, tokens, results) {
+async function autoOf({ info: { heads, hybrid } }, tokens, results) {
   const { chooseAttention } = await import('llama-headstart/internal');
   const { flashAttention, microBatchSize } = chooseAttention({
     usesGpu: false,
+    hybrid,
     valueType: 'f16',
     kvLayout: 'unified',
     cells: Math.max(DEFAULT_CELLS, 2 * tokens),
@@ -253,7 +254,7 @@ function table({ tokens, auto, ...variants }) {
 
 await runBench({
   title: 'attention',
-  options: { contexts: '1000,4700', sequences: '1,8,32', rounds: '3', steps: '8', 'micro-batches': '512' },
+  options: { contexts: '1000,4700', sequences: '1,8,32', rounds: '3', steps: '8', 'micro-batches': '128' },
   needs: { baseline: false },
   measure: measureAll,
   report,

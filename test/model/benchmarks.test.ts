@@ -114,7 +114,7 @@ it('bench:attention --json prints the times with and without flash attention for
     eight: { firstTokenMs: number, endMs: number },
     decode: [1, 2].map((sequences) => ({ sequences, shared: number, own: number })),
   };
-  const auto = { choice: 'off', microBatchSize: 512, cold: number, firstToken: number, eightFirstToken: number };
+  const auto = { choice: 'off', microBatchSize: 128, cold: number, firstToken: number, eightFirstToken: number };
   const contexts = [40, 60].map((tokens) => ({ tokens, on: times, off: times, auto }));
   expect(JSON.parse(stdout)).toEqual({ threads: 1, models: [{ model: basename(model), contexts }] });
 });
