@@ -7,14 +7,16 @@
 // measured with flash attention (`on`), and without it for each size of --micro-batches (`off`). For each number of
 // tokens in --contexts:
 //
-// - `coldMs`: the prefill of a template with this many tokens, once;
-// - `firstTokenMs`: the first token of a warm session, with a message of 20 tokens behind the template;
-// - `eight`: eight warm sessions at once: `firstTokenMs` of the last one, and `endMs` when each has 32 tokens;
-// - `decode`: tokens per second for each number of sequences. `shared`: all sequences share the template. `own`: each
-//   sequence has its own history, and all histories together have as many tokens as the template.
+// - `coldMs`: the time to prefill a template with this many tokens.
+// - `firstTokenMs`: the time until a warm session has the first token of its reply. The session's message follows the
+//   template and has 20 tokens.
+// - `eight`: eight warm sessions start at once. `firstTokenMs` is the time until all of them have a token, and `endMs` the
+//   time until each of them has 32 tokens.
+// - `decode`: tokens per second for each number of sequences. In `shared`, all sequences share the template. In `own`,
+//   each sequence has its own history, and all histories together have as many tokens as the template.
 //
-// Times are medians of --rounds alternating trials. `auto` names the choice of an agent with default options, and
-// divides its times by the shortest ones.
+// Times are medians of --rounds alternating trials. `auto` is the choice of an agent with default options. It contains
+// the times of this choice, divided by the shortest times.
 
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';

@@ -6,13 +6,13 @@
 // --tokens tokens. Both servers have the same model file, K/V type, number of threads and number of KV cells.
 // llama-server runs with these settings:
 //
-// - `defaults`: nothing else.
-// - `oneSlot`: one slot, whose state is saved before the restart and restored after it.
+// - `defaults`: no other settings.
+// - `oneSlot`: one slot. The benchmark saves the state of the slot before the restart, and restores the state afterwards.
 // - `oneSlotNoFlash`: the same without flash attention.
-// - `twoSlots`: a second slot for other requests.
+// - `twoSlots`: two slots, so that a request for a title does not use the slot of the conversation.
 //
 // For each scenario, `best` is the setting of llama-server with the earliest first text. The trials of all programs
-// alternate. Times are medians, in ms. With --trials 1, the benchmark takes about five minutes on two cores.
+// alternate. Times are medians, in ms.
 //
 // `overhead` compares streamed replies of the server with the same requests by `agent.chat` in the server's process.
 // The model of this comparison is a micro model, so that computing takes little of the time. --overhead is the number

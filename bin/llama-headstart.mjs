@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Starts the command line, whose commands are in lib/cli. If the commands cannot be loaded, this file says what to do.
+// Starts the command line. The commands are in lib/cli. If they cannot be loaded, this program prints what to do.
 
 import { existsSync } from 'node:fs';
 

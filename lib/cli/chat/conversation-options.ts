@@ -32,7 +32,9 @@ export const CONVERSATION_OPTIONS = {
   ),
   repeatPenalty: numberOption('factor', number(0.01, 100), 'penalty for tokens that occurred recently'),
   seed: numberOption('number', integer(0, 2 ** 32 - 1), 'makes the random choice repeatable'),
-  maxTokens: numberOption('tokens', integer(1), 'the longest reply', { defaultAbout: 'what the context holds' }),
+  maxTokens: numberOption('tokens', integer(1), 'the maximum length of a reply', {
+    defaultAbout: 'up to the end of the context',
+  }),
   stop: listOption('text', 'ends the reply at this text'),
   noReasoning: flag('let the model answer without reasoning, if the model can do that'),
   raw: flag('print replies as the model wrote them, without rendering their Markdown'),

@@ -10,8 +10,8 @@ export const cacheExport = command({
   name: 'cache export',
   summary: 'writes cached templates into one file, a bundle, for another machine',
   details: [
-    'The bundle contains the token ids and the KV states of the templates, so it is as confidential as their system ' +
-      'prompts. Sign it with an Ed25519 key, so that its receiver can check where it comes from. ' +
+    'The bundle contains the token ids and the KV states of the templates. Anyone who has the bundle can read the ' +
+      'system prompts. Sign the bundle with an Ed25519 key, so that the receiver can check who made it. ' +
       '`openssl genpkey -algorithm ed25519 -out private.pem` makes a key, and ' +
       '`openssl pkey -in private.pem -pubout -out public.pem` writes its public key.',
   ],

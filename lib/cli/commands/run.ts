@@ -28,7 +28,7 @@ export const run = command({
     toolCalls: 'the tool calls of the turn, and `toolResults` their results',
     finishReason: 'why the reply ended, and `detail` the exact cause',
     object: 'the parsed reply, with --schema',
-    start: 'where the system prompt and the tools came from',
+    start: 'the report of the start: whether the system prompt and the tools were loaded or prefilled',
     usage: 'the numbers of tokens, and the speed',
     cache: 'what the prompt reused, and why not more',
   },

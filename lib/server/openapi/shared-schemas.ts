@@ -16,7 +16,7 @@ const SOURCE = z.enum(['resident', 'memory', 'disk', 'prefill']);
 
 /** What a prompt reused, without the time and the place of the difference. */
 export const REUSE = {
-  source: SOURCE.describe('Where the reused tokens came from. `prefill` if no token was reused.'),
+  source: SOURCE.describe('The place that held the reused tokens. The value is `prefill` if no token was reused.'),
   cachedTokens: z.int().describe('Prompt tokens that were reused.'),
   prefilledTokens: z.int().describe('Prompt tokens that were prefilled.'),
   reason: z.string().optional().describe('Why no more tokens were reused.'),
