@@ -18,6 +18,9 @@ const REPOSITORY_TESTS = [
   'test/repo/http-reference.test.ts',
 ];
 
+/** tsc checks only what has changed since its last run. */
+const REUSE = ['--incremental', '--tsBuildInfoFile', '.build/check.tsbuildinfo'];
+
 /** The checks start in this order. The slowest check comes first. */
 const CHECKS = [
   {
@@ -28,7 +31,7 @@ const CHECKS = [
     title: 'doc comments (typedoc: every public declaration and property has a comment)',
     check: () => node('node_modules/typedoc/bin/typedoc', '--emit', 'none', '--logLevel', 'Warn'),
   },
-  { title: 'types (tsc)', check: () => node('node_modules/typescript/bin/tsc', '--noEmit') },
+  { title: 'types (tsc)', check: () => node('node_modules/typescript/bin/tsc', '--noEmit', ...REUSE) },
   {
     title: 'layers, and the generated pages (vitest; `npm run docs` writes the pages)',
     check: () => node('node_modules/vitest/vitest.mjs', 'run', ...REPOSITORY_TESTS),
