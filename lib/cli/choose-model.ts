@@ -1,8 +1,8 @@
 // The model of a command: the named one, or one of the downloaded models.
-import { abortedError } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import type { DownloadedModel } from './downloaded-models.js';
 import type { ModelCall } from './open-agent.js';
+import { choose } from './questions.js';
 import { bytesText } from './words.js';
 
 /**
@@ -24,7 +24,8 @@ export async function chooseModel(call: ModelCall, named: string | undefined): P
     return only.path;
   }
   if (models.length > 1 && call.output.isInteractive) {
-    return select(call, models);
+    const items = models.map(({ name, path, bytes }) => ({ value: path, label: name, hint: bytesText(bytes) }));
+    return choose(call, 'Model', items);
   }
   const found =
     models.length === 0
@@ -43,17 +44,4 @@ async function downloadedModels(directory: string | undefined): Promise<Download
   const { listModels } = await import('./downloaded-models.js');
   const { models } = await listModels(directory).catch(() => ({ models: [] }));
   return models.filter(({ isComplete }) => isComplete);
-}
-
-async function select({ io, signal, interrupts }: ModelCall, models: readonly DownloadedModel[]): Promise<string> {
-  const prompts = await import('@clack/prompts');
-  const options = models.map(({ name, path, bytes }) => ({ value: path, label: name, hint: bytesText(bytes) }));
-  const chosen = await prompts.select({ message: 'Model', options, input: io.stdin, output: io.stderr, signal });
-  if (prompts.isCancel(chosen)) {
-    if (!signal.aborted) {
-      interrupts.interrupt(); // after a signal, this would end the process at once
-    }
-    throw abortedError(signal);
-  }
-  return chosen;
 }

@@ -1,4 +1,4 @@
-import { confirm, isCancel } from '@clack/prompts';
+import type * as Prompts from '@clack/prompts';
 import { abortedError } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import type { Call } from './command.js';
@@ -28,13 +28,35 @@ export async function requireConsent(call: Asker, isGiven: boolean, question: st
  *
  * @throws HeadstartError `ABORTED` if the user presses Ctrl-C.
  */
-export async function ask({ io, signal, interrupts }: Asker, question: string): Promise<boolean> {
-  const answer = await confirm({ message: question, initialValue: false, input: io.stdin, output: io.stderr, signal });
-  if (isCancel(answer)) {
+export function ask(call: Asker, question: string): Promise<boolean> {
+  return answerOf(call, ({ confirm }, common) => confirm({ message: question, initialValue: false, ...common }));
+}
+
+/**
+ * Lets the user choose from a list.
+ *
+ * @returns the value of the chosen item
+ * @throws HeadstartError `ABORTED` if the user presses Ctrl-C.
+ */
+export function choose(
+  call: Asker,
+  message: string,
+  items: { value: string; label: string; hint: string }[],
+): Promise<string> {
+  return answerOf(call, ({ select }, common) => select({ message, options: items, ...common }));
+}
+
+async function answerOf<Answer>(
+  { io, signal, interrupts }: Asker,
+  show: (prompts: typeof Prompts, common: Prompts.CommonOptions) => Promise<Answer>,
+): Promise<Exclude<Answer, symbol>> {
+  const prompts = await import('@clack/prompts');
+  const answer = await show(prompts, { input: io.stdin, output: io.stderr, signal });
+  if (prompts.isCancel(answer)) {
     if (!signal.aborted) {
       interrupts.interrupt(); // after a signal, this would end the process at once
     }
     throw abortedError(signal);
   }
-  return answer;
+  return answer as Exclude<Answer, symbol>;
 }
