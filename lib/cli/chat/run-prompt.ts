@@ -1,5 +1,5 @@
 // Answers the prompt of `run`.
-import { stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { text as readAll } from 'node:stream/consumers';
 import { abortedError, onAbort } from '../../abort.js';
@@ -25,7 +25,7 @@ export interface RunCall extends ConversationCall {
 
 /** @throws HeadstartError as `AgentServer.initialize` and `Session.stream`. */
 export async function runPrompt(call: RunCall): Promise<void> {
-  const { model, words } = await splitArguments(call);
+  const { model, words } = splitArguments(call);
   const prompt = await promptText(call, words);
   const source = await chooseModel(call, model);
   const { mcpServers, systemPrompt, tools, turn } = await readInputs(call);
@@ -40,24 +40,17 @@ export async function runPrompt(call: RunCall): Promise<void> {
 }
 
 /** Separates the model from the words of the prompt. Both are optional. */
-async function splitArguments({ args, io }: RunCall): Promise<{ model: string | undefined; words: readonly string[] }> {
+function splitArguments({ args, io }: RunCall): { model: string | undefined; words: readonly string[] } {
   const { model, prompt } = args;
-  if (model === undefined || (await namesModel(model, io.cwd))) {
+  if (model === undefined || namesModel(model, io.cwd)) {
     return { model, words: prompt };
   }
   return { model: undefined, words: [model, ...prompt] };
 }
 
-async function namesModel(word: string, directory: string): Promise<boolean> {
+function namesModel(word: string, directory: string): boolean {
   const isAddress = /^(hf|https?|file):/.test(word) || word.startsWith('~/') || /\.gguf$/i.test(word);
-  return isAddress || (!/\s/.test(word) && word.includes('/')) || exists(resolve(directory, word));
-}
-
-function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
+  return isAddress || (!/\s/.test(word) && word.includes('/')) || existsSync(resolve(directory, word));
 }
 
 /**

@@ -1,7 +1,8 @@
 // Puts the files that a prompt names by `@path` into the prompt.
-import { readFile, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { HeadstartError } from '../../errors.js';
+import { readTextFile } from './json-file.js';
 
 /** `@path` or `@"path with spaces"` at the beginning of a word. */
 const MENTION = /(?<=^|\s)@(?:"([^"]+)"|(\S+))/g;
@@ -11,8 +12,6 @@ const PUNCTUATION = /[.,;:!?)\]}'"]+$/;
 /** A prompt with its files. */
 export interface PromptWithFiles {
   text: string;
-  /** The paths of the files whose texts are in the prompt. */
-  files: string[];
   /** Mentions that name no file, and stay as they are. */
   missing: string[];
 }
@@ -24,13 +23,14 @@ export interface PromptWithFiles {
  * @throws HeadstartError `READ_FAILED` if a file is a directory, has no text, or cannot be read.
  */
 export async function withFiles(prompt: string, directory: string): Promise<PromptWithFiles> {
-  const result: PromptWithFiles = { text: prompt, files: [], missing: [] };
+  const result: PromptWithFiles = { text: prompt, missing: [] };
+  const appended = new Set<string>();
   for (const [, quoted, plain = ''] of prompt.matchAll(MENTION)) {
-    const path = quoted ?? ((await exists(resolve(directory, plain))) ? plain : plain.replace(PUNCTUATION, ''));
-    if (!(await exists(resolve(directory, path)))) {
+    const path = quoted ?? (existsSync(resolve(directory, plain)) ? plain : plain.replace(PUNCTUATION, ''));
+    if (!existsSync(resolve(directory, path))) {
       result.missing.push(path);
-    } else if (!result.files.includes(path)) {
-      result.files.push(path);
+    } else if (!appended.has(path)) {
+      appended.add(path);
       result.text += fileText(path, await readText(resolve(directory, path)));
     }
   }
@@ -43,22 +43,10 @@ function fileText(path: string, content: string): string {
   return `\n\n${path}:\n${fence}\n${content}${content.endsWith('\n') ? '' : '\n'}${fence}`;
 }
 
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
-}
-
 async function readText(path: string): Promise<string> {
-  let bytes: Buffer;
-  try {
-    bytes = await readFile(path);
-  } catch (cause) {
-    throw new HeadstartError('READ_FAILED', `Could not read "${path}": ${(cause as Error).message}`, { cause });
-  }
-  if (bytes.includes(0)) {
+  const text = await readTextFile(path);
+  if (text.includes('\0')) {
     throw new HeadstartError('READ_FAILED', `Expected a text file at "${path}", got a file with binary data`);
   }
-  return bytes.toString('utf8');
+  return text;
 }

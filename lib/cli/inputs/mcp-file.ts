@@ -1,6 +1,7 @@
 // Reads the JSON files in which Claude Desktop, Cursor and VS Code configure MCP servers.
 import { HeadstartError } from '../../errors.js';
 import { isObject, type JsonObject } from '../../json.js';
+import { definedOptions } from '../../options.js';
 import type { McpServerConfig } from '../../tools/mcp/mcp-config.js';
 import { readJsonFile } from './json-file.js';
 
@@ -40,13 +41,9 @@ function serverOf(name: string, server: JsonObject): McpServerConfig {
   const { url, type, command, args, env, cwd, headers } = server;
   if (url !== undefined) {
     const options = { url, headers, type: type === 'sse' ? 'sse' : 'http' };
-    return { ...common, ...defined(options) } as McpServerConfig;
+    return { ...common, ...definedOptions(options) } as McpServerConfig;
   }
-  return { ...common, ...defined({ command, args, env, cwd }), type: 'stdio' } as McpServerConfig;
-}
-
-function defined(options: JsonObject): JsonObject {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  return { ...common, ...definedOptions({ command, args, env, cwd }), type: 'stdio' } as McpServerConfig;
 }
 
 /** Makes a valid name, because these files allow any text as a name. */

@@ -3,6 +3,7 @@ import { extname, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { HeadstartError } from '../../errors.js';
 import { isObject, type JsonObject } from '../../json.js';
+import { definedOptions } from '../../options.js';
 import { checkTools, type Tool } from '../../tools/tool.js';
 import { readJsonFile } from './json-file.js';
 
@@ -55,6 +56,5 @@ function fromOtherForm(tool: unknown): unknown {
     inputSchema,
     input_schema: schema,
   } = isObject(tool.function) ? tool.function : tool;
-  const own = { name, description, inputSchema: inputSchema ?? schema ?? parameters };
-  return Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined));
+  return definedOptions({ name, description, inputSchema: inputSchema ?? schema ?? parameters });
 }
