@@ -1,4 +1,5 @@
 // Runs `chat`.
+import { onAbort } from '../../abort.js';
 import type { AgentServer } from '../../agent/agent-server.js';
 import { chooseModel } from '../choose-model.js';
 import { openAgent } from '../open-agent.js';
@@ -59,8 +60,7 @@ async function converse(
     fail: (message) => output.fail(message),
   });
   const stopHandling = isPerson ? interrupts.handle(() => chat.interrupt()) : () => undefined;
-  const leave = () => reader.close();
-  signal.addEventListener('abort', leave, { once: true });
+  const stopWaiting = onAbort(signal, () => reader.close());
   if (isPerson) {
     chat.print(style.dim(`${agent.id} · context ${countText(agent.contextSize)} tokens · /help lists the commands`));
   }
@@ -68,7 +68,7 @@ async function converse(
     await chat.run(signal);
   } finally {
     stopHandling();
-    signal.removeEventListener('abort', leave);
+    stopWaiting();
     reader.close();
     if (isPerson) {
       await saveHistory(reader.history);

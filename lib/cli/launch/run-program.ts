@@ -1,6 +1,7 @@
 // Runs a program in the terminal of this process.
 import type { ChildProcess } from 'node:child_process';
 import { constants } from 'node:os';
+import { onAbort } from '../../abort.js';
 
 export interface RunOptions {
   args: readonly string[];
@@ -27,10 +28,7 @@ export async function runProgram(path: string, options: RunOptions): Promise<num
     child.kill('SIGTERM');
     timer = setTimeout(() => child.kill('SIGKILL'), GRACE_MS);
   };
-  signal.addEventListener('abort', end, { once: true });
-  if (signal.aborted) {
-    end();
-  }
+  const stop = onAbort(signal, end);
   try {
     return await new Promise((resolve, reject) => {
       child.once('error', reject);
@@ -38,6 +36,6 @@ export async function runProgram(path: string, options: RunOptions): Promise<num
     });
   } finally {
     clearTimeout(timer);
-    signal.removeEventListener('abort', end);
+    stop();
   }
 }
