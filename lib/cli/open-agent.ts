@@ -32,7 +32,7 @@ function agentOptions({ options, output, signal }: ModelCall, source: string, ch
   const { contextSize, gpu, threads, modelsDir, cacheDir } = options;
   const dir = changes.cache?.dir === undefined ? usableTemplatesDirectory(cacheDir, output) : changes.cache.dir;
   return {
-    logger: (level, message) => (level === 'error' || level === 'warn' ? output.warn(message) : output.detail(message)),
+    logger: output.log,
     debug: output.settings.verbose,
     signal,
     ...changes,

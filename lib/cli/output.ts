@@ -3,6 +3,7 @@
 import { styleText } from 'node:util';
 import stringWidth from 'fast-string-width';
 import { wrapAnsi } from 'fast-wrap-ansi';
+import type { Logger } from '../logger.js';
 import type { CliIo, CliOutput } from './io.js';
 
 type Style = Parameters<typeof styleText>[0];
@@ -90,6 +91,10 @@ export class Output {
     this.#warnings.add(text);
     this.printError(`${this.styleError('yellow', '!')} ${text}`);
   }
+
+  /** Writes a log line: warnings and errors as warnings, others only with `--verbose`. */
+  readonly log: Logger = (level, message) =>
+    level === 'warn' || level === 'error' ? this.warn(message) : this.detail(message);
 
   /** Writes the message of a failure to standard error. */
   fail(text: string): void {

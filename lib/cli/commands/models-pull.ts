@@ -22,7 +22,7 @@ export const modelsPull = command({
         generationConfig: true,
         signal,
         onProgress: (state) => show(progress, state),
-        logger: (level, message) => (level === 'warn' ? output.warn(message) : output.detail(message)),
+        logger: output.log,
       }),
     );
     const { size: bytes } = await stat(path);

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { HeadstartError } from '../../errors.js';
-import type { Logger } from '../../logger.js';
+import { limitedLogger } from '../../logger.js';
 import { definedOptions, nearestName } from '../../options.js';
 import type { ApiKey } from '../../server/server-options.js';
 import { CODING_AGENTS } from '../agents/all-agents.js';
@@ -130,11 +130,7 @@ class LateWarnings {
     this.#output = output;
   }
 
-  readonly log: Logger = (level, message) => {
-    if (level === 'warn' || level === 'error') {
-      this.#messages.add(message);
-    }
-  };
+  readonly log = limitedLogger((_, message) => this.#messages.add(message), 'warn');
 
   print(): void {
     for (const message of this.#messages) {

@@ -1,6 +1,5 @@
 // Runs `serve`.
 import { onAbort } from '../../abort.js';
-import type { Logger, LogLevel } from '../../logger.js';
 import { definedOptions } from '../../options.js';
 import { CODING_AGENTS } from '../agents/all-agents.js';
 import { chooseModel } from '../choose-model.js';
@@ -30,8 +29,7 @@ export async function runServer(call: ServeCall): Promise<void> {
     allowedOrigins,
     maxRequests,
   };
-  const logger: Logger = (level, message) => (isProblem(level) ? output.warn(message) : output.detail(message));
-  const server = await startModelServer(call, source, { logger, handler, listen: { host, port } });
+  const server = await startModelServer(call, source, { logger: output.log, handler, listen: { host, port } });
   try {
     const { agent, url, context } = server;
     output.result({ url, model: agent.id, ...withoutReason(context) }, () => [
@@ -45,10 +43,6 @@ export async function runServer(call: ServeCall): Promise<void> {
   } finally {
     await server.close();
   }
-}
-
-function isProblem(level: LogLevel): boolean {
-  return level === 'warn' || level === 'error';
 }
 
 function withoutReason({ reason: _, ...sizes }: ContextChoice): Omit<ContextChoice, 'reason'> {
