@@ -19,12 +19,11 @@ import {
 import { templatesDirectory } from './directories.js';
 import { findSlowness, isPortFree } from './doctor-advice.js';
 import { type DownloadedModel, listModels } from './downloaded-models.js';
+import { trainingLength } from './model-memory.js';
 import { packageScript } from './package-scripts.js';
+import { DEFAULT_PORT } from './serve/server-options.js';
 
 export type DoctorReport = Awaited<ReturnType<typeof examine>>;
-
-/** The port of `llama-headstart serve` if no option names one. */
-const DEFAULT_PORT = 8080;
 
 /** @param model the path of a model to describe */
 export async function examine(model: string | undefined) {
@@ -89,7 +88,7 @@ async function modelReport(source: string) {
     await model.close();
     // The training length comes from the metadata, because llama.cpp leaves `model.info.trainContextSize` unset if
     // `vocabularyOnly` is true.
-    const trainContextSize = Number(metadata[`${architecture}.context_length`] ?? 0);
+    const trainContextSize = trainingLength(metadata);
     const advice = ropeAdvice({ architecture, ropeType, trainContextSize }, metadata, 'contextSize') ?? null;
     const ropeScaling = metadata[`${architecture}.rope.scaling.type`] ?? null;
     return { path, architecture, trainContextSize, ropeScaling, advice, problem: null };

@@ -1,9 +1,7 @@
 // Describes a model file for `llama-headstart models inspect`, without loading its weights.
-import { stat } from 'node:fs/promises';
-import { shardPaths } from '../model/fingerprint.js';
 import { Model } from '../native/model.js';
 import { Renderer } from '../prompt/renderer.js';
-import { kvBytesPerToken, numberIn, trainContextSize } from './model-memory.js';
+import { kvBytesPerToken, modelBytes, numberIn, trainingLength } from './model-memory.js';
 
 export interface ModelDescription {
   path: string;
@@ -70,9 +68,9 @@ export async function describeModel(path: string, signal: AbortSignal): Promise<
   try {
     const metadata = model.metadata();
     const { info } = model;
-    const bytes = await sizeOf(path);
+    const bytes = await modelBytes(path);
     const perToken = kvBytesPerToken(metadata);
-    const trained = trainContextSize(metadata);
+    const trained = trainingLength(metadata);
     const sizes = CONTEXT_SIZES.filter((size) => trained === 0 || size < trained);
     return {
       path,
@@ -96,11 +94,6 @@ export async function describeModel(path: string, signal: AbortSignal): Promise<
   } finally {
     await model.close();
   }
-}
-
-async function sizeOf(path: string): Promise<number> {
-  const parts = await Promise.all(shardPaths(path).map((part) => stat(part)));
-  return parts.reduce((sum, { size }) => sum + size, 0);
 }
 
 /** Whether the metadata describes recurrent layers. */

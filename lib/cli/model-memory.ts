@@ -1,4 +1,6 @@
-// The memory that a model needs, from the metadata of its file.
+// The memory that a model needs, from its files and their metadata.
+import { stat } from 'node:fs/promises';
+import { shardPaths } from '../model/fingerprint.js';
 
 type Metadata = Readonly<Record<string, string>>;
 
@@ -19,8 +21,14 @@ export function kvBytesPerToken(metadata: Metadata): number {
   return Math.ceil(layers * kvHeads * (keyLength + valueLength) * ELEMENT_BYTES);
 }
 
+/** The size of all parts of a model in bytes. The weights need about as much memory. */
+export async function modelBytes(path: string): Promise<number> {
+  const parts = await Promise.all(shardPaths(path).map((part) => stat(part)));
+  return parts.reduce((sum, { size }) => sum + size, 0);
+}
+
 /** The training length of a model in tokens; 0 if it is unknown. */
-export function trainContextSize(metadata: Metadata): number {
+export function trainingLength(metadata: Metadata): number {
   return numberIn(metadata, 'context_length') ?? 0;
 }
 

@@ -1,6 +1,6 @@
 // Chooses the sizes of a server's context: the model's training length, reduced to what memory allows.
 import { HeadstartError } from '../../errors.js';
-import { kvBytesPerToken, trainContextSize } from '../model-memory.js';
+import { kvBytesPerToken, trainingLength } from '../model-memory.js';
 
 /** The memory in which the KV cache must fit. */
 export interface MemoryBudget {
@@ -47,7 +47,7 @@ export function chooseContext(
   requested?: number,
 ): ContextChoice {
   const bytesPerToken = kvBytesPerToken(metadata);
-  const trained = trainContextSize(metadata);
+  const trained = trainingLength(metadata);
   const usable = Math.max(0, memory.freeBytes * USABLE - memory.modelBytes - memory.reservedBytes);
   const fitting = bytesPerToken === 0 ? Number.POSITIVE_INFINITY : roundDown(usable / bytesPerToken);
   const wanted = requested ?? (trained || UNKNOWN_TRAINING_LENGTH);

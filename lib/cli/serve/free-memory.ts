@@ -1,8 +1,7 @@
 // The memory that a model's KV cache may use.
-import { stat } from 'node:fs/promises';
 import { defaultMemoryBytes } from '../../cache/cache-options.js';
-import { shardPaths } from '../../model/fingerprint.js';
 import { systemInfo } from '../../native/system.js';
+import { modelBytes } from '../model-memory.js';
 import type { MemoryBudget } from './context-choice.js';
 
 /** Bytes for the buffers of computations. */
@@ -15,16 +14,12 @@ const COMPUTE_BYTES = 512 * 1024 ** 2;
  * @param path the model's file
  */
 export async function memoryBudget(path: string): Promise<MemoryBudget> {
-  const sizes = await Promise.all(shardPaths(path).map(async (shard) => (await stat(shard)).size));
-  const modelBytes = sum(sizes);
+  const weights = await modelBytes(path);
   const gpus = systemInfo().devices.filter(({ type }) => type === 'gpu');
   if (gpus.length > 0) {
-    return { freeBytes: sum(gpus.map(({ freeBytes }) => freeBytes)), modelBytes, reservedBytes: COMPUTE_BYTES };
+    const freeBytes = gpus.reduce((sum, gpu) => sum + gpu.freeBytes, 0);
+    return { freeBytes, modelBytes: weights, reservedBytes: COMPUTE_BYTES };
   }
   const reservedBytes = COMPUTE_BYTES + defaultMemoryBytes();
-  return { freeBytes: process.availableMemory(), modelBytes, reservedBytes };
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, each) => total + each, 0);
+  return { freeBytes: process.availableMemory(), modelBytes: weights, reservedBytes };
 }
