@@ -1,4 +1,5 @@
 // Finds what makes replies and starts slow on this machine, for `llama-headstart doctor`.
+import type { StatsFs } from 'node:fs';
 import { readFile, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { availableParallelism, loadavg } from 'node:os';
@@ -30,6 +31,7 @@ const NETWORK_FILE_SYSTEMS: readonly number[] = [0x6969, 0x517b, 0xff534d42, 0xf
 
 /** @returns the causes that were found, the most costly first */
 export async function findSlowness(machine: Machine): Promise<Slowness[]> {
+  const disk = await diskOf(machine.cacheDirectory);
   const found = await Promise.all([
     unusedGpu(machine),
     debugBuild(machine),
@@ -37,8 +39,8 @@ export async function findSlowness(machine: Machine): Promise<Slowness[]> {
     busyMachine(),
     powerSaving(),
     unusableCache(machine),
-    fullDisk(machine),
-    networkDisk(machine),
+    fullDisk(machine, disk),
+    networkDisk(machine, disk),
   ]);
   return found.filter((slowness) => slowness !== undefined);
 }
@@ -108,8 +110,12 @@ function unusableCache({ cacheDirectory: { path, writable, problem } }: Machine)
   };
 }
 
-async function fullDisk({ cacheDirectory: { path, exists } }: Machine): Promise<Slowness | undefined> {
-  const disk = path === null || !exists ? undefined : await statfs(path).catch(() => undefined);
+/** The disk of a directory; undefined if it cannot be determined. */
+async function diskOf({ path, exists }: DirectoryState): Promise<StatsFs | undefined> {
+  return path === null || !exists ? undefined : statfs(path).catch(() => undefined);
+}
+
+function fullDisk({ cacheDirectory: { path } }: Machine, disk: StatsFs | undefined): Slowness | undefined {
   if (disk === undefined) {
     return undefined;
   }
@@ -122,8 +128,7 @@ async function fullDisk({ cacheDirectory: { path, exists } }: Machine): Promise<
     : undefined;
 }
 
-async function networkDisk({ cacheDirectory: { path, exists } }: Machine): Promise<Slowness | undefined> {
-  const disk = path === null || !exists ? undefined : await statfs(path).catch(() => undefined);
+function networkDisk({ cacheDirectory: { path } }: Machine, disk: StatsFs | undefined): Slowness | undefined {
   return disk !== undefined && NETWORK_FILE_SYSTEMS.includes(disk.type)
     ? {
         what: `The cache directory ${path} is on a network file system, so starts from files are slow.`,
