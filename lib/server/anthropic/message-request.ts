@@ -75,14 +75,20 @@ export function readMessageBody(body: unknown): MessageBody {
   return checkedBody(MESSAGE_BODY, body);
 }
 
-/** The request that a body asks for. */
-export function messageRequestOf(body: MessageBody): ChatRequest {
+/** What a body asks for. */
+export interface MessageRequest {
+  request: ChatRequest;
+  /** The kinds of the tools that this server answers itself, by their names. */
+  serverTools: ReadonlyMap<string, string>;
+}
+
+export function messageRequestOf(body: MessageBody): MessageRequest {
   const { thinking, tool_choice: choice } = body;
   const format = body.output_config?.format;
   const tools = toolsOf(body);
   const system = systemOf(body.system);
   const { messages, hinted } = new MessageReader().read(system, body.messages);
-  return dialectRequest({
+  const request = dialectRequest({
     messages,
     tools: tools.map(({ tool }) => tool),
     toolChoice: toolChoiceOf(choice),
@@ -94,6 +100,8 @@ export function messageRequestOf(body: MessageBody): ChatRequest {
     sampling: samplingOf(body),
     reasoning: thinking !== null && thinking !== undefined && thinking.type !== 'disabled',
   });
+  const kinds = tools.flatMap(({ tool, kind }): [string, string][] => (kind === undefined ? [] : [[tool.name, kind]]));
+  return { request, serverTools: new Map(kinds) };
 }
 
 /** Anthropic's API accepts four places. A request with more is not refused: the last eight count. */
@@ -114,41 +122,35 @@ function isHinted(content: Content): boolean {
 interface ReadTool {
   tool: Tool;
   isHinted: boolean;
-}
-
-/** The kinds of the tools that Anthropic's servers would run, by their names. */
-export function serverToolKindsOf({ tools }: MessageBody): ReadonlyMap<string, string> {
-  const kinds = new Map<string, string>();
-  for (const input of tools ?? []) {
-    const tool = TOOL.safeParse(input).data;
-    const kind = serverToolKind(tool?.type ?? '');
-    if (tool !== undefined && kind !== undefined) {
-      kinds.set(tool.name, kind);
-    }
-  }
-  return kinds;
+  /** The kind of a tool that Anthropic's servers would run; undefined for other tools. */
+  kind: string | undefined;
 }
 
 /** The tools that the model may call. Unknown tools of Anthropic's are left out. */
 function toolsOf({ tools }: MessageBody): ReadTool[] {
-  return (tools ?? []).flatMap((input) => {
-    const { success, data } = TOOL.safeParse(input);
+  return (tools ?? []).flatMap((input): ReadTool[] => {
+    const { data } = TOOL.safeParse(input);
     const kind = serverToolKind(data?.type ?? '');
-    if (success && kind !== undefined) {
-      return [{ tool: serverTool(kind, data.name), isHinted: Boolean(data.cache_control) }];
-    }
-    if (!success || (data.type && data.type !== 'custom')) {
+    if (data === undefined || (kind === undefined && data.type && data.type !== 'custom')) {
       return [];
     }
-    const { name, description, input_schema: inputSchema, defer_loading: deferred } = data;
-    const tool = {
-      name,
-      ...(description && { description }),
-      ...(inputSchema && { inputSchema }),
-      ...(deferred && { deferred }),
-    };
-    return [{ tool, isHinted: Boolean(data.cache_control) }];
+    const tool = kind === undefined ? clientTool(data) : serverTool(kind, data.name);
+    return [{ tool, isHinted: Boolean(data.cache_control), kind }];
   });
+}
+
+function clientTool({
+  name,
+  description,
+  input_schema: inputSchema,
+  defer_loading: deferred,
+}: z.output<typeof TOOL>): Tool {
+  return {
+    name,
+    ...(description && { description }),
+    ...(inputSchema && { inputSchema }),
+    ...(deferred && { deferred }),
+  };
 }
 
 function toolChoiceOf(choice: MessageBody['tool_choice']): ToolChoice {

@@ -12,12 +12,12 @@ import { headstartOf, jsonEvent, type ReplyEvents, type ServerEvent } from '../h
 import { CLAUDE_CODE } from '../normalizers/claude-code.js';
 import { normalize } from '../normalizers/normalizer.js';
 import { anthropicError } from './error.js';
-import { type MessageBody, messageRequestOf, readMessageBody, serverToolKindsOf } from './message-request.js';
+import { type MessageBody, type MessageRequest, messageRequestOf, readMessageBody } from './message-request.js';
 import { clientCallId, type ReplyBlock, unavailableResult } from './server-tools.js';
 
 export const readMessages: ReadReplyRequest = (input, details) => {
-  const { body, request, rules } = readMessageRequest(input, details);
-  const message = new MessageWriter(details.model, request, { rules, serverTools: serverToolKindsOf(body) });
+  const { body, request, ...setting } = readMessageRequest(input, details);
+  const message = new MessageWriter(details.model, request, setting);
   return {
     choices: [request],
     events: body.stream ? new MessageEvents(message) : undefined,
@@ -35,19 +35,18 @@ export async function countMessageTokens(input: unknown, details: RequestDetails
   return { input_tokens: await details.model.countTokens(request, { signal: details.signal }) };
 }
 
-function readMessageRequest(input: unknown, details: RequestDetails): ClientRequest & { body: MessageBody } {
+function readMessageRequest(
+  input: unknown,
+  details: RequestDetails,
+): ClientRequest & MessageRequest & { body: MessageBody } {
   const { headers, wantedRules } = details;
   const { body, rules } = normalize([CLAUDE_CODE], readMessageBody(input), headers, wantedRules);
-  const { request, rules: moves } = clientRequest(messageRequestOf(body), details);
-  return { body, request, rules: [...rules, ...moves] };
+  const { request: read, serverTools } = messageRequestOf(body);
+  const { request, rules: moves } = clientRequest(read, details);
+  return { body, request, serverTools, rules: [...rules, ...moves] };
 }
 
-interface MessageSetting {
-  /** The names of the normalizers' rules that changed the request. */
-  rules: readonly string[];
-  /** The kinds of the tools that this server answers itself, by their names. */
-  serverTools: ReadonlyMap<string, string>;
-}
+type MessageSetting = Pick<ClientRequest, 'rules'> & Pick<MessageRequest, 'serverTools'>;
 
 /** Writes one message. */
 class MessageWriter {
