@@ -86,8 +86,7 @@ export function messageRequestOf(body: MessageBody): MessageRequest {
   const { thinking, tool_choice: choice } = body;
   const format = body.output_config?.format;
   const tools = toolsOf(body);
-  const system = systemOf(body.system);
-  const { messages, hinted } = new MessageReader().read(system, body.messages);
+  const { messages, hinted } = readConversation(systemOf(body.system), body.messages);
   const request = dialectRequest({
     messages,
     tools: tools.map(({ tool }) => tool),
@@ -182,86 +181,87 @@ function textOf(block: { type: string; text?: unknown }): string {
   return block.type === 'text' && typeof block.text === 'string' ? block.text : '';
 }
 
-/** Converts messages. A message of the user with tool results becomes several messages. */
-class MessageReader {
-  readonly #messages: RequestMessage[] = [];
-  readonly #hinted: number[] = [];
-
-  /** @returns the messages, and the indices of those with cache hints */
-  read(system: string, input: MessageBody['messages']): { messages: RequestMessage[]; hinted: number[] } {
-    if (system !== '') {
-      this.#messages.push({ role: 'system', content: system });
-    }
-    for (const { role, content } of input) {
-      const blocks = blocksOf(content);
-      if (role === 'assistant') {
-        this.#addReply(blocks);
-      } else {
-        this.#addMessage(role === 'system' || role === 'developer' ? role : 'user', blocks);
-      }
-      if (isHinted(content)) {
-        this.#hinted.push(this.#messages.length - 1);
-      }
-    }
-    return { messages: this.#messages, hinted: this.#hinted };
-  }
-
-  /** Adds a reply. If it has results of tools that servers run, adds several messages. */
-  #addReply(blocks: readonly Block[]): void {
-    let own: Block[] = [];
-    for (const each of blocks) {
-      if (!isServerResult(each)) {
-        own.push(each);
-        continue;
-      }
-      if (own.length > 0) {
-        this.#addReplyWithoutResults(own);
-        own = [];
-      }
-      this.#messages.push({
-        role: 'tool',
-        tool_call_id: ownCallId(each.tool_use_id),
-        content: resultText(each.content),
-      });
-    }
-    if (own.length > 0 || blocks.length === 0) {
-      this.#addReplyWithoutResults(own);
+/** Converts messages. @returns the messages, and the indices of those with cache hints */
+function readConversation(
+  system: string,
+  input: MessageBody['messages'],
+): { messages: RequestMessage[]; hinted: number[] } {
+  const messages: RequestMessage[] = system === '' ? [] : [{ role: 'system', content: system }];
+  const hinted: number[] = [];
+  for (const { role, content } of input) {
+    const blocks = blocksOf(content);
+    messages.push(
+      ...(role === 'assistant'
+        ? messagesOf(blocks, serverResultOf, replyOf)
+        : messagesOf(blocks, clientResultOf, (others) => requestOf(role, others))),
+    );
+    if (isHinted(content)) {
+      hinted.push(messages.length - 1);
     }
   }
+  return { messages, hinted };
+}
 
-  #addReplyWithoutResults(blocks: readonly Block[]): void {
-    const reasoning = blocks.map((each) => (each.type === 'thinking' ? String(each.thinking ?? '') : '')).join('');
-    const toolCalls = blocks
-      .filter(({ type }) => type === 'tool_use' || type === 'server_tool_use')
-      .map(({ id, name, input }) => ({ toolCallId: ownCallId(id), toolName: name, input: input ?? {} }));
-    this.#messages.push({
-      role: 'assistant',
-      content: blocks.map(textOf).join(''),
-      ...(reasoning !== '' && { reasoning }),
-      ...(toolCalls.length > 0 && { toolCalls }),
-    });
-  }
-
-  #addMessage(role: 'user' | 'system' | 'developer', blocks: readonly Block[]): void {
-    let parts: ContentPart[] = [];
-    const flush = () => {
-      if (parts.length > 0) {
-        this.#messages.push({ role, content: parts });
-        parts = [];
-      }
-    };
-    for (const each of blocks) {
-      if (each.type === 'tool_result') {
-        flush();
-        this.#messages.push({ role: 'tool', tool_call_id: each.tool_use_id, content: resultOf(each.content) });
-      } else {
-        parts.push(partOf(each));
-      }
+/**
+ * Converts the blocks of a message into a message for each result of a tool, and a message for each run of other blocks.
+ *
+ * @param resultOf returns undefined for other blocks
+ */
+function messagesOf(
+  blocks: readonly Block[],
+  resultOf: (block: Block) => RequestMessage | undefined,
+  messageOf: (blocks: readonly Block[]) => RequestMessage,
+): RequestMessage[] {
+  const messages: RequestMessage[] = [];
+  let others: Block[] = [];
+  const flush = () => {
+    if (others.length > 0) {
+      messages.push(messageOf(others));
+      others = [];
     }
-    if (parts.length > 0 || blocks.length === 0) {
-      this.#messages.push({ role, content: parts });
+  };
+  for (const each of blocks) {
+    const result = resultOf(each);
+    if (result === undefined) {
+      others.push(each);
+    } else {
+      flush();
+      messages.push(result);
     }
   }
+  flush();
+  return messages.length > 0 ? messages : [messageOf([])];
+}
+
+function requestOf(role: string, blocks: readonly Block[]): RequestMessage {
+  return { role: role === 'system' || role === 'developer' ? role : 'user', content: blocks.map(partOf) };
+}
+
+function replyOf(blocks: readonly Block[]): RequestMessage {
+  const reasoning = blocks.map((each) => (each.type === 'thinking' ? String(each.thinking ?? '') : '')).join('');
+  const toolCalls = blocks
+    .filter(({ type }) => type === 'tool_use' || type === 'server_tool_use')
+    .map(({ id, name, input }) => ({ toolCallId: ownCallId(id), toolName: name, input: input ?? {} }));
+  return {
+    role: 'assistant',
+    content: blocks.map(textOf).join(''),
+    ...(reasoning !== '' && { reasoning }),
+    ...(toolCalls.length > 0 && { toolCalls }),
+  };
+}
+
+/** The message of a block in a reply, if a server ran the tool. */
+function serverResultOf(block: Block): RequestMessage | undefined {
+  return isServerResult(block)
+    ? { role: 'tool', tool_call_id: ownCallId(block.tool_use_id), content: resultText(block.content) }
+    : undefined;
+}
+
+/** The message of a block of the user, if the client ran the tool. */
+function clientResultOf(block: Block): RequestMessage | undefined {
+  return block.type === 'tool_result'
+    ? { role: 'tool', tool_call_id: block.tool_use_id, content: resultOf(block.content) }
+    : undefined;
 }
 
 function resultOf(content: unknown): string | ContentPart[] {
