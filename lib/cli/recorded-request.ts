@@ -1,6 +1,7 @@
 // Reads files with requests of any dialect, and with templates.
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { throwIfAborted } from '../abort.js';
 import type { ChatRequest } from '../chat/chat.js';
 import { readTolerantHistory } from '../chat/tolerant-history.js';
 import { HeadstartError } from '../errors.js';
@@ -12,6 +13,7 @@ import { readChatCompletion } from '../server/openai/chat-completions.js';
 import { Responses } from '../server/responses/responses.js';
 import type { ServedModel } from '../server/served-model.js';
 import { HANDLER_OPTIONS } from '../server/server-options.js';
+import { readStandardInput } from './inputs/standard-input.js';
 import type { CliIo } from './io.js';
 
 /** A template, as `templateCache.warm` takes it. */
@@ -35,7 +37,7 @@ interface Reading {
  * @throws HeadstartError `READ_FAILED`, `INVALID_ARGUMENT`.
  */
 export async function readRecordedRequest(path: string, reading: Reading): Promise<ChatRequest> {
-  const json = await readJsonFile(path, reading.io);
+  const json = await readJsonFile(path, reading);
   if (!isObject(json)) {
     throw wrongFile(path, 'Expected a JSON object with a request');
   }
@@ -48,7 +50,7 @@ export async function readRecordedRequest(path: string, reading: Reading): Promi
  * @throws HeadstartError `READ_FAILED`, `INVALID_ARGUMENT`.
  */
 export async function readTemplates(path: string, reading: Reading): Promise<RecordedTemplate[]> {
-  const json = await readJsonFile(path, reading.io);
+  const json = await readJsonFile(path, reading);
   const items = Array.isArray(json) ? json : [json];
   return items.map((item) => {
     if (!isObject(item)) {
@@ -68,11 +70,12 @@ export function templateOf({ messages, tools, tenant }: ChatRequest): RecordedTe
   };
 }
 
-async function readJsonFile(path: string, { cwd, stdin }: CliIo): Promise<unknown> {
+async function readJsonFile(path: string, { io, signal }: Reading): Promise<unknown> {
   let text: string;
   try {
-    text = path === '-' ? await textOf(stdin) : await readFile(resolve(cwd, path), 'utf8');
+    text = path === '-' ? await readStandardInput(io, signal) : await readFile(resolve(io.cwd, path), 'utf8');
   } catch (cause) {
+    throwIfAborted(signal);
     throw new HeadstartError('READ_FAILED', `Could not read "${path}": ${(cause as Error).message}.`, { cause });
   }
   try {
@@ -80,14 +83,6 @@ async function readJsonFile(path: string, { cwd, stdin }: CliIo): Promise<unknow
   } catch (cause) {
     throw wrongFile(path, `Expected JSON: ${(cause as Error).message}`, cause);
   }
-}
-
-async function textOf(stream: NodeJS.ReadableStream): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of stream) {
-    chunks.push(Buffer.from(chunk));
-  }
-  return Buffer.concat(chunks).toString('utf8');
 }
 
 function requestOf(path: string, json: JsonObject, { model, signal }: Reading): ChatRequest {

@@ -25,6 +25,8 @@ export interface CliSurroundings {
 /** A command line that runs in this process. */
 export interface RunningCli {
   result: Promise<CliResult>;
+  /** Standard input. */
+  stdin: Readable;
   /** What the command line has written to standard output up to now. */
   stdout(): string;
   /** What the command line has written to standard error up to now. */
@@ -65,6 +67,7 @@ export function startCli(argv: readonly string[], surroundings: CliSurroundings 
   const result = main(argv, io).then((code) => ({ code: exited ?? code, ...written }));
   return {
     result,
+    stdin,
     stdout: () => written.stdout,
     stderr: () => written.stderr,
     kill: (signal) => void signals.emit(signal),

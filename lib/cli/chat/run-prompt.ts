@@ -1,14 +1,12 @@
 // Answers the prompt of `run`.
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { text as readAll } from 'node:stream/consumers';
-import { abortedError, onAbort } from '../../abort.js';
 import type { AgentServer } from '../../agent/agent-server.js';
 import { HeadstartError } from '../../errors.js';
 import type { Reply } from '../../generate/stream-parts.js';
 import { chooseModel } from '../choose-model.js';
 import { withFiles } from '../inputs/attachments.js';
-import type { CliIo } from '../io.js';
+import { readStandardInput } from '../inputs/standard-input.js';
 import { openAgent } from '../open-agent.js';
 import { ask } from '../questions.js';
 import { Conversation } from './conversation.js';
@@ -63,7 +61,7 @@ async function promptText({ io, output, signal }: RunCall, words: readonly strin
   for (const path of missing) {
     output.note(`There is no file "${path}", so @${path} is sent as it is.`);
   }
-  const piped = io.stdin.isTTY ? '' : await readInput(io, signal);
+  const piped = io.stdin.isTTY ? '' : await readStandardInput(io, signal);
   const parts = [text, piped].map((part) => part.trim()).filter((part) => part !== '');
   if (parts.length === 0) {
     throw new HeadstartError(
@@ -72,17 +70,6 @@ async function promptText({ io, output, signal }: RunCall, words: readonly strin
     );
   }
   return parts.join('\n\n');
-}
-
-/** Reads standard input to its end. */
-async function readInput({ stdin }: CliIo, signal: AbortSignal): Promise<string> {
-  // Otherwise the stream would keep the process alive.
-  const stop = onAbort(signal, () => stdin.destroy(abortedError(signal)));
-  try {
-    return await readAll(stdin);
-  } finally {
-    stop();
-  }
 }
 
 /** Asks before each tool call. If nobody can answer, calls are refused. */

@@ -3,9 +3,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ChatMessage } from 'llama-headstart';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startAgent } from '../../helpers/agents.js';
-import { runCli } from '../../helpers/cli.js';
+import { runCli, startCli } from '../../helpers/cli.js';
 import { ALWAYS, ask, LONG } from '../../helpers/conversations.js';
 import { microModel } from '../../helpers/models.js';
 
@@ -102,6 +102,13 @@ describe('`llama-headstart explain`', () => {
     const argv = ['explain', '-', '--model', microModel('dense'), '--cache-dir', join(folder, 'none'), '--json'];
     const { stdout, stderr } = await runCli(argv, { input: JSON.stringify(MESSAGE) });
     expect(JSON.parse(stdout).promptTokens, stderr).toBeGreaterThan(100);
+  });
+
+  it('ends at a signal while it waits for standard input', async () => {
+    const cli = startCli(['explain', '-', '--model', microModel('dense'), '--cache-dir', join(folder, 'none')]);
+    await vi.waitFor(() => expect(cli.stdin.listenerCount('readable')).toBe(1), 10_000);
+    cli.kill('SIGINT');
+    expect(await cli.result).toEqual({ code: 130, stdout: '', stderr: '' });
   });
 
   it('refuses files that are missing, not JSON, or not a request, and names the file', async () => {
